@@ -1,0 +1,52 @@
+# One word per chore; CI runs the same words.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= ../shared/data
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help try test lint bench eval clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make try    install, and cut an object out of a photograph with the built-in model"
+	@echo "make test   run the tests"
+	@echo "make lint   check style and types"
+	@echo "make bench  time encoding and clicks, beside transformers"
+	@echo "make eval   judge the built-in model on labelled photographs (DATA=$(DATA))"
+
+$(BIN)/pointcut: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (a few minutes the first time: PyTorch is large) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/pointcut
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+try: $(BIN)/pointcut
+	@$(BIN)/pointcut segment examples/photos/cat.jpg --point 220,150 --out out
+	@echo
+	@echo "Look at out/cat.overlay.png (what was found) and out/cat.cutout.png (the object alone)."
+	@echo "Next, try another point or a box on your own photograph:"
+	@echo "  $(BIN)/pointcut segment YOUR.jpg --point X,Y"
+	@echo "  $(BIN)/pointcut segment examples/photos/coffee.jpg --box 130,60,470,350"
+	@echo "  $(BIN)/pointcut --help"
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	@$(BIN)/python benchmarks/speed.py $(ARGS)
+
+eval: $(VENV)/.dev
+	@$(BIN)/python benchmarks/evaluate.py --data $(DATA)/eval $(ARGS)
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,59 @@
+"""The command's entry: verbs, common options, and how errors become one line and an exit code.
+
+Exit codes: 0 done; 1 some inputs failed (the others are done); 2 the call itself was wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import PointcutError
+from . import models
+from .output import fail
+from .segment import segment
+
+app = typer.Typer(
+    name="pointcut",
+    help="Point at it, cut it out: segment anything in photographs, offline with the built-in model.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(no_args_is_help=True)(segment)
+app.add_typer(models.app, name="models")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"pointcut {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+def main() -> None:
+    """Runs the command and leaves with its exit code."""
+    try:
+        app()
+    except PointcutError as error:
+        fail(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        fail("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

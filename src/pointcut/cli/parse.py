@@ -1,0 +1,28 @@
+"""Options as people type them, `X,Y` and `X0,Y0,X1,Y1`, to numbers."""
+
+from __future__ import annotations
+
+import math
+
+import typer
+
+
+def numbers(text: str, count: int, example: str) -> tuple[float, ...]:
+    """`count` finite numbers between commas. Raises a usage error that shows an example."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count or not all(math.isfinite(v) for v in values):
+        raise typer.BadParameter(f"expected {count} numbers, as in {example}; got {text!r}")
+    return values
+
+
+def point(text: str) -> tuple[float, ...]:
+    """`X,Y`."""
+    return numbers(text, 2, "500,375")
+
+
+def box(text: str) -> tuple[float, ...]:
+    """`X0,Y0,X1,Y1`."""
+    return numbers(text, 4, "425,600,700,875")

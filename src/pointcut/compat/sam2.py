@@ -1,0 +1,299 @@
+"""The names of Meta's `sam2` for images, with its shapes, types, defaults and error texts.
+
+    from pointcut.compat.sam2 import build_sam2, SAM2ImagePredictor
+
+Source: https://github.com/facebookresearch/sam2 (build_sam.py, sam2_image_predictor.py, utils/transforms.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..components import fill_small
+from ..errors import InputError
+from ..images import Frame
+from ..nets.promptable import Promptable
+from ..nets.prompts import Prompts
+from ..segment.devices import choose_device
+from ..segment.segmenter import Segmenter
+from ..segment.session import EncodedImage
+from ..weights import specs
+from ..weights.load import CONFIGS, load_network, locate, network_from
+from ..weights.read import read_tensors
+
+__all__ = ["HF_MODEL_ID_TO_FILENAMES", "SAM2ImagePredictor", "build_sam2", "build_sam2_hf"]
+
+_LETTERS = {"tiny": "t", "small": "s", "base-plus": "b+", "large": "l"}
+
+
+def _config_name(spec: specs.ModelSpec) -> str:
+    family, _, size = spec.name.partition("-")
+    return f"configs/{family}/{family}_hiera_{_LETTERS[size]}.yaml"
+
+
+_SAM2_SPECS = [spec for spec in specs.MODELS if spec.hub_id.startswith("facebook/sam2")]
+
+HF_MODEL_ID_TO_FILENAMES = {spec.hub_id: (_config_name(spec), spec.meta_file) for spec in _SAM2_SPECS}
+
+_MODEL_OF_CONFIG = {PurePath(_config_name(spec)).name: spec.name for spec in _SAM2_SPECS} | {
+    "nano.yaml": "nano",
+    "sam2.1_hiera_b+_MOSE_finetune.yaml": "sam2.1-base-plus",
+}
+
+
+def build_sam2(
+    config_file: str,
+    ckpt_path: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cuda",
+    mode: str = "eval",
+    hydra_overrides_extra: Sequence[str] = (),
+    apply_postprocessing: bool = True,
+    **kwargs: object,
+) -> Promptable:
+    """The network that a config file of the reference names; without a checkpoint its weights are random, as there.
+
+    The file itself is not read: its name selects a row of this project's table. `nano` (no checkpoint needed) is the built-in
+    model. Raises DeviceUnavailable where there is no CUDA device: pass device="cpu".
+    """
+    _refuse(kwargs)
+    if hydra_overrides_extra:
+        raise InputError(f"hydra overrides are not supported, got {list(hydra_overrides_extra)}; edit the config in pointcut.nets")
+    name = _MODEL_OF_CONFIG.get(PurePath(config_file).name, _MODEL_OF_CONFIG.get(f"{PurePath(config_file).name}.yaml"))
+    if name is None:
+        raise specs.unknown(config_file)
+    config = CONFIGS[name]
+    if not apply_postprocessing:
+        config = replace(config, decoder=replace(config.decoder, stability_fallback=False))
+    chosen = choose_device(device)
+    if ckpt_path is None and name != "nano":
+        net: Promptable = config.build()
+        net.bake()
+    else:
+        path = locate(ckpt_path if ckpt_path is not None else "nano")[0]
+        net, _ = network_from(read_tensors(path), str(path), name, config)
+    net = net.to(chosen)
+    return net if mode == "eval" else net.train()
+
+
+def build_sam2_hf(model_id: str, **kwargs: Any) -> Promptable:
+    """The network of a Hub repository."""
+    device = choose_device(kwargs.pop("device", "cuda"))
+    if kwargs:
+        spec = specs.find(model_id)
+        if spec is None:
+            raise specs.unknown(model_id)
+        return build_sam2(_config_name(spec), locate(model_id)[0], device=device, **kwargs)
+    return load_network(model_id).net.to(device)
+
+
+def _refuse(kwargs: dict[str, object]) -> None:
+    """The reference swallows unknown keywords; a typo should be heard of."""
+    if kwargs:
+        raise TypeError(f"unexpected keyword {next(iter(kwargs))!r}")
+
+
+class SAM2ImagePredictor:
+    """`set_image` once, `predict` many times; results are the session's, in the reference's shapes and types."""
+
+    def __init__(
+        self,
+        sam_model: Promptable,
+        mask_threshold: float = 0.0,
+        max_hole_area: float = 0.0,
+        max_sprinkle_area: float = 0.0,
+        **kwargs: object,
+    ) -> None:
+        _refuse(kwargs)
+        self.model = sam_model
+        self.mask_threshold = mask_threshold
+        self.max_hole_area = max_hole_area
+        self.max_sprinkle_area = max_sprinkle_area
+        self.reset_predictor()
+
+    @classmethod
+    def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2ImagePredictor:
+        """A Hub id, or a name or file that `pointcut.load` takes."""
+        own = {k: kwargs.pop(k) for k in ("mask_threshold", "max_hole_area", "max_sprinkle_area") if k in kwargs}
+        return cls(build_sam2_hf(model_id, **kwargs), **own)
+
+    def set_image(self, image: np.ndarray | Image.Image) -> None:
+        """HxWxC uint8 RGB, or a PIL image."""
+        if not isinstance(image, np.ndarray | Image.Image):
+            raise NotImplementedError("Image format not supported")
+        self.reset_predictor()
+        self._keep([self._segmenter().encode(image)])
+
+    def set_image_batch(self, image_list: list[np.ndarray]) -> None:
+        """Several HxWxC uint8 RGB arrays."""
+        if not isinstance(image_list, list):
+            raise AssertionError
+        if not all(isinstance(image, np.ndarray) for image in image_list):
+            raise AssertionError("Images are expected to be an np.ndarray in RGB format, and of shape  HWC")
+        self.reset_predictor()
+        self._keep(self._segmenter().encode_batch(image_list))
+        self._is_batch = True
+
+    def predict(
+        self,
+        point_coords: np.ndarray | None = None,
+        point_labels: np.ndarray | None = None,
+        box: np.ndarray | None = None,
+        mask_input: np.ndarray | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points Nx2 (or BxNx2) with labels, boxes of length 4 (or Bx4), masks 1xHxW; `normalize_coords`: they are pixels.
+
+        Returns masks CxHxW float32 of 0 and 1 (logits if asked for), scores C, low-resolution logits CxHxW within +-32; with B
+        prompts each has B in front.
+        """
+        if not self._is_image_set:
+            raise RuntimeError("An image must be set with .set_image(...) before mask prediction.")
+        return self._answer(
+            0, point_coords, point_labels, box, mask_input, multimask_output, return_logits, normalize_coords
+        )
+
+    def predict_batch(
+        self,
+        point_coords_batch: list[np.ndarray] | None = None,
+        point_labels_batch: list[np.ndarray] | None = None,
+        box_batch: list[np.ndarray] | None = None,
+        mask_input_batch: list[np.ndarray] | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+        """`predict` for each image of `set_image_batch`: three lists."""
+        if not self._is_batch:
+            raise AssertionError("This function should only be used when in batched mode")
+        if not self._is_image_set:
+            raise RuntimeError("An image must be set with .set_image_batch(...) before mask prediction.")
+        batches = (point_coords_batch, point_labels_batch, box_batch, mask_input_batch)
+        answers = [
+            self._answer(
+                i, *(None if b is None else b[i] for b in batches), multimask_output, return_logits, normalize_coords
+            )
+            for i in range(len(self._encoded))
+        ]
+        masks, scores, low_res = ([answer[part] for answer in answers] for part in range(3))
+        return masks, scores, low_res
+
+    def _answer(
+        self,
+        img_idx: int,
+        point_coords: np.ndarray | None,
+        point_labels: np.ndarray | None,
+        box: np.ndarray | None,
+        mask_input: np.ndarray | None,
+        multimask_output: bool,
+        return_logits: bool,
+        normalize_coords: bool,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        frame = self._encoded[img_idx].frame
+        coords = labels = boxes = mask = None
+        if point_coords is not None:
+            if point_labels is None:
+                raise AssertionError("point_labels must be supplied if point_coords is supplied.")
+            coords = torch.from_numpy(_to_model(np.asarray(point_coords), frame, normalize_coords))
+            labels = torch.as_tensor(point_labels, dtype=torch.int)
+            if coords.ndim == 2:
+                coords, labels = coords[None], labels[None]
+        if box is not None:
+            boxes = torch.from_numpy(_to_model(np.asarray(box).reshape(-1, 2, 2), frame, normalize_coords))
+        if mask_input is not None:
+            mask = torch.as_tensor(mask_input, dtype=torch.float)
+            if mask.ndim == 3:
+                mask = mask[None]
+        masks, scores, low_res = self._predict(coords, labels, boxes, mask, multimask_output, return_logits, img_idx)
+        return (
+            masks.squeeze(0).float().cpu().numpy(),
+            scores.squeeze(0).float().cpu().numpy(),
+            low_res.squeeze(0).float().cpu().numpy(),
+        )
+
+    @torch.no_grad()
+    def _predict(
+        self,
+        point_coords: Tensor | None,
+        point_labels: Tensor | None,
+        boxes: Tensor | None = None,
+        mask_input: Tensor | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        img_idx: int = -1,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tensors in pixels of the model's square: points BxNx2, labels BxN, boxes Bx4 or Bx2x2, masks Bx1x256x256.
+
+        Returns masks BxCxHxW (bool; logits if asked for), scores BxC, low-resolution logits BxCx256x256.
+        """
+        if not self._is_image_set:
+            raise RuntimeError("An image must be set with .set_image(...) before mask prediction.")
+        encoded = self._encoded[img_idx]
+        flat = None if boxes is None else boxes.reshape(-1, 4)
+        parts = (None if x is None else x.to(encoded.device) for x in (point_coords, point_labels, flat, mask_input))
+        answer = encoded.decode(Prompts(*parts), multimask_output)
+        masks = encoded.masks_of(self._cleaned(answer.logits))
+        limit = self.model.logit_limit
+        low_res = answer.logits if limit is None else answer.logits.clamp(-limit, limit)
+        return masks if return_logits else masks > self.mask_threshold, answer.scores, low_res
+
+    def _cleaned(self, logits: Tensor) -> Tensor:
+        """Fills small holes and drops small islands at low resolution, as the reference does where it has CUDA."""
+        if self.max_hole_area <= 0 and self.max_sprinkle_area <= 0:
+            return logits
+        clean = logits.float().cpu().numpy().copy()
+        for mask in clean.reshape(-1, *clean.shape[-2:]):
+            original = mask > self.mask_threshold
+            if self.max_hole_area > 0:
+                mask[fill_small(original, self.max_hole_area)] = self.mask_threshold + 10.0
+            if self.max_sprinkle_area > 0:
+                mask[fill_small(~original, self.max_sprinkle_area)] = self.mask_threshold - 10.0
+        return torch.from_numpy(clean).to(logits.device)
+
+    def get_image_embedding(self) -> Tensor:
+        """1xCxHxW."""
+        if not self._is_image_set:
+            raise RuntimeError("An image must be set with .set_image(...) to generate an embedding.")
+        return self._encoded[0].features.embedding
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def reset_predictor(self) -> None:
+        """Forgets the images."""
+        self._is_image_set = False
+        self._features: dict[str, Any] | None = None
+        self._orig_hw: list[tuple[int, int]] | None = None
+        self._is_batch = False
+        self._encoded: list[EncodedImage] = []
+
+    def _segmenter(self) -> Segmenter:
+        return Segmenter(self.model, "model", self.device)
+
+    def _keep(self, encoded: list[EncodedImage]) -> None:
+        self._encoded = encoded
+        levels = zip(*(e.features.high_res for e in encoded), strict=True)
+        self._features = {
+            "image_embed": torch.cat([e.features.embedding for e in encoded]),
+            "high_res_feats": [torch.cat(level) for level in levels],
+        }
+        self._orig_hw = [e.size for e in encoded]
+        self._is_image_set = True
+
+
+def _to_model(coords: np.ndarray, frame: Frame, pixels: bool) -> np.ndarray:
+    """(..., 2) in the picture's pixels, or in [0, 1] -> pixels of the model's square, float32."""
+    if pixels:
+        return frame.points_to_model(coords)
+    return (np.asarray(coords, np.float64) * frame.side).astype(np.float32)

@@ -1,0 +1,56 @@
+"""Connected parts of a mask, in plain numpy: rows are cut into runs, runs that touch are joined."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def label_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Connected parts of a mask (H, W), diagonal neighbours included.
+
+    Returns labels (H, W) int64, 0 outside and 1..n inside, numbered by their first pixel row by row; and the areas (n + 1,)
+    int64 of each label, that of 0 being what lies outside.
+    """
+    height, width = mask.shape
+    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    rows, starts = np.nonzero(edges == 1)  # the runs, row by row, from left to right
+    _, ends = np.nonzero(edges == -1)  # exclusive
+    group = _join(_touching(rows, starts, ends, width), len(rows))
+    _, group = np.unique(group, return_inverse=True)
+    labels = np.zeros(mask.shape, np.int64)
+    labels[mask] = np.repeat(group + 1, ends - starts)
+    return labels, np.bincount(labels.ravel(), minlength=1)
+
+
+def _touching(rows: np.ndarray, starts: np.ndarray, ends: np.ndarray, width: int) -> np.ndarray:
+    """Pairs (P, 2) of runs in neighbouring rows that share an edge or a corner."""
+    pitch = width + 2  # one sorted line of numbers for all rows, no two rows in reach of one another
+    first = np.searchsorted(rows * pitch + ends, (rows + 1) * pitch + starts, side="left")
+    last = np.searchsorted(rows * pitch + starts, (rows + 1) * pitch + ends, side="right")
+    count = np.maximum(last - first, 0)
+    upper = np.repeat(np.arange(len(rows)), count)
+    lower = np.repeat(first, count) + np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return np.stack([upper, lower], axis=1)
+
+
+def _join(pairs: np.ndarray, count: int) -> np.ndarray:
+    """The smallest member of each run's group: (count,)."""
+    parent = np.arange(count)
+    while len(pairs):
+        left, right = parent[pairs[:, 0]], parent[pairs[:, 1]]
+        apart = left != right
+        if not apart.any():
+            break
+        pairs, low, high = pairs[apart], np.minimum(left, right)[apart], np.maximum(left, right)[apart]
+        np.minimum.at(parent, high, low)
+        while not np.array_equal(parent, shorter := parent[parent]):
+            parent = shorter
+    return parent
+
+
+def fill_small(mask: np.ndarray, largest: float) -> np.ndarray:
+    """True where the mask is false in a connected part of at most `largest` pixels: (H, W) -> (H, W)."""
+    labels, areas = label_components(~mask)
+    small = areas <= largest
+    small[0] = False
+    return small[labels]

@@ -1,0 +1,95 @@
+"""Pictures of masks: cut-outs, black-and-white masks, and overlays with contour, clicks and score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from . import masks as mask_maths
+from .errors import OutputError
+from .files import replacing
+from .prompts import FOREGROUND, Prompt
+
+COLOURS = ((30, 144, 255), (255, 140, 0), (50, 205, 50), (220, 20, 60), (148, 0, 211), (0, 206, 209), (255, 215, 0))
+"""Of objects, in turn."""
+
+GREEN, RED, WHITE, BLACK = (0, 200, 80), (230, 30, 60), (255, 255, 255), (0, 0, 0)
+
+
+def cutout(image: np.ndarray, mask: np.ndarray) -> Image.Image:
+    """The object alone: RGB (H, W, 3) and mask (H, W) -> RGBA of the same size, transparent and black elsewhere."""
+    rgba = np.zeros((*mask.shape, 4), np.uint8)
+    rgba[mask, :3] = image[mask]
+    rgba[mask, 3] = 255
+    return Image.fromarray(rgba)
+
+
+def mask_picture(mask: np.ndarray) -> Image.Image:
+    """White where the mask is true, black elsewhere, 8-bit grey."""
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def overlay(
+    image: np.ndarray, masks: np.ndarray, prompts: Sequence[Prompt] = (), scores: Sequence[float] = ()
+) -> Image.Image:
+    """The picture with each mask tinted and outlined, the prompts drawn, and each mask's score beside it."""
+    unit = max(1, round(min(image.shape[:2]) / 300))  # the width of lines, so that big pictures get big marks
+    pixels = image.astype(np.float32)
+    for i, mask in enumerate(masks):
+        colour = np.array(COLOURS[i % len(COLOURS)], np.float32)
+        pixels[mask] = 0.55 * pixels[mask] + 0.45 * colour
+        pixels[mask_maths.border(mask, 2 * unit)] = WHITE
+        pixels[mask_maths.border(mask, unit)] = colour
+    picture = Image.fromarray(pixels.astype(np.uint8))
+    pen = ImageDraw.Draw(picture)
+    for prompt in prompts:
+        _draw_prompt(pen, prompt, unit)
+    font = ImageFont.load_default(size=max(10, 7 * unit))
+    for mask, score in zip(masks, scores, strict=False):
+        x0, y0, _, _ = mask_maths.boxes_xyxy(mask[None])[0]
+        _label(pen, (float(x0), float(y0)), f"{score:.2f}", font, image.shape[:2])
+    return picture
+
+
+def _draw_prompt(pen: ImageDraw.ImageDraw, prompt: Prompt, unit: int) -> None:
+    if prompt.box is not None:
+        x0, y0, x1, y1 = (float(v) for v in prompt.box)
+        pen.rectangle((x0, y0, x1, y1), outline=GREEN, width=2 * unit)
+    for (x, y), label in zip(prompt.points.tolist(), prompt.labels.tolist(), strict=True):
+        radius, colour = 4 * unit, GREEN if label == FOREGROUND else RED
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline=WHITE, width=unit)
+        arm = radius / 2
+        pen.line((x - arm, y, x + arm, y), fill=WHITE, width=unit)
+        if label == FOREGROUND:
+            pen.line((x, y - arm, x, y + arm), fill=WHITE, width=unit)
+
+
+def _label(
+    pen: ImageDraw.ImageDraw,
+    corner: tuple[float, float],
+    text: str,
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+    size: tuple[int, int],
+) -> None:
+    """White text on a dark plate above `corner`, kept inside the picture."""
+    x0, y0, x1, y1 = pen.textbbox((0, 0), text, font=font)
+    width, height = x1 - x0 + 8, y1 - y0 + 6
+    x = min(max(0.0, corner[0]), max(0.0, size[1] - width))
+    y = min(max(0.0, corner[1] - height), max(0.0, size[0] - height))
+    pen.rectangle((x, y, x + width, y + height), fill=BLACK)
+    pen.text((x + 4 - x0, y + 3 - y0), text, fill=WHITE, font=font)
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Writes a picture by its name's suffix, to a temporary name first. Raises OutputError."""
+    suffix = path.suffix.lower()
+    if suffix in {".jpg", ".jpeg"} and picture.mode == "RGBA":
+        raise OutputError(f"{path}: JPEG cannot hold transparency; name it .png or .webp")
+    kind = Image.registered_extensions().get(suffix)
+    if kind is None:
+        raise OutputError(f"{path}: {suffix or 'no suffix'} is not a kind of picture; name it .png, .webp or .jpg")
+    with replacing(path) as temporary:
+        picture.save(temporary, format=kind)

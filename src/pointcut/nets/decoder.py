@@ -1,0 +1,204 @@
+"""The mask decoder: image and prompt to candidate masks with their scores.
+
+Sources: SAM paper, section 3 and appendix A; SAM 2 paper, appendix D ("Mask decoder");
+https://github.com/facebookresearch/sam2/blob/main/sam2/modeling/sam/mask_decoder.py
+
+Letters: N prompts, K masks (four: one for a clear prompt, three for an ambiguous one), C channels, h and w of the embedding,
+S = h * w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import MLP, Fuser, LayerNorm2d
+from .transformer import ImageTokens, TwoWayTransformer
+
+MASK_TOKENS = 4
+
+
+class ImageFeatures(NamedTuple):
+    """What the image encoder gives: all that any later prompt needs."""
+
+    embedding: Tensor
+    """(B, C, h, w)."""
+    high_res: tuple[Tensor, ...]
+    """SAM 2: (B, C/8, 4h, 4w) and (B, C/4, 2h, 2w); SAM 1: nothing."""
+
+
+class ImageSide(NamedTuple):
+    """One image, ready for prompts: its features and what the decoder computes of them once."""
+
+    features: ImageFeatures
+    tokens: ImageTokens
+
+
+class Decoded(NamedTuple):
+    """Prompts decoded up to the scores: masks are drawn of it only where they are wanted."""
+
+    mask_tokens: Tensor
+    """(N, 4, C)."""
+    cells: Tensor
+    """(N, C, h, w)."""
+    scores: Tensor
+    """(N, 4): the predicted IoU of each mask."""
+    object_score: Tensor | None
+    """(N, 1) logit that there is an object at all (SAM 2)."""
+
+
+class Masks(NamedTuple):
+    """Candidate masks of N prompts."""
+
+    logits: Tensor
+    """(N, K, 4h, 4w)."""
+    scores: Tensor
+    """(N, K)."""
+    tokens: Tensor
+    """(N, K, C): each mask's own token, of which SAM 2 makes the object pointer."""
+    object_score: Tensor | None
+    """(N, 1)."""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """How a family decodes masks."""
+
+    width: int = 256
+    heads: int = 8
+    mlp_width: int = 2048
+    iou_head_depth: int = 3
+    iou_head_width: int = 256
+    high_res: bool = True
+    """Whether the encoder's finer maps are added while upscaling (SAM 2)."""
+    object_score: bool = True
+    """Whether a token tells if the object is there (SAM 2)."""
+    iou_sigmoid: bool = True
+    stability_fallback: bool = True
+    """Whether the single mask gives way to the best of three where it is unstable (SAM 2's `dynamic_multimask_via_stability`)."""
+    fuser_depth: int = 0
+    """ConvNeXt blocks over the cells between dense prompt and transformer; none in the published models."""
+
+
+class MaskDecoder(nn.Module):
+    """Tokens and image cells through the two-way transformer; cells upscaled; each mask is a token's product with them."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.iou_token = nn.Embedding(1, width)
+        self.mask_tokens = nn.Embedding(MASK_TOKENS, width)
+        if config.object_score:
+            self.obj_score_token = nn.Embedding(1, width)
+            self.pred_obj_score_head = MLP(width, width, 1, 3)
+        if config.fuser_depth:
+            self.prompt_fuser = Fuser(width, config.fuser_depth, layer_scale=0.1)
+        self.transformer = TwoWayTransformer(width, config.heads, config.mlp_width)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(width, width // 4, 2, stride=2),
+            LayerNorm2d(width // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(width // 4, width // 8, 2, stride=2),
+            nn.GELU(),
+        )
+        if config.high_res:
+            self.conv_s0 = nn.Conv2d(width, width // 8, 1)
+            self.conv_s1 = nn.Conv2d(width, width // 4, 1)
+        self.output_hypernetworks_mlps = nn.ModuleList(MLP(width, width, width // 8, 3) for _ in range(MASK_TOKENS))
+        self.iou_prediction_head = MLP(width, config.iou_head_width, MASK_TOKENS, config.iou_head_depth)
+
+    def image_side(self, features: ImageFeatures, dense: Tensor, positions: Tensor) -> ImageSide:
+        """The work that belongs to the image: `dense` is (1|N, C, 1|h, 1|w), the mask prompt or its absence."""
+        embedding = features.embedding + dense
+        if self.config.fuser_depth:
+            embedding = self.prompt_fuser(embedding)
+        return ImageSide(features, self.transformer.image_tokens(embedding, positions))
+
+    def decode(self, image: ImageSide, sparse: Tensor) -> Decoded:
+        """(N, T, C) prompt tokens -> scores, and what masks are drawn of."""
+        own = [self.iou_token.weight, self.mask_tokens.weight]
+        if self.config.object_score:
+            own.insert(0, self.obj_score_token.weight)
+        tokens = torch.cat([torch.cat(own).expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (N, 5|6 + T, C)
+        tokens, cells = self.transformer(tokens, image.tokens)
+        object_score = None
+        if self.config.object_score:
+            object_score = self.pred_obj_score_head(tokens[:, 0])
+            tokens = tokens[:, 1:]
+        scores = self.iou_prediction_head(tokens[:, 0])
+        if self.config.iou_sigmoid:
+            scores = scores.sigmoid()
+        side = image.features.embedding.shape[-2:]
+        return Decoded(
+            mask_tokens=tokens[:, 1 : 1 + MASK_TOKENS],
+            cells=cells.transpose(1, 2).unflatten(2, side),
+            scores=scores,
+            object_score=object_score,
+        )
+
+    def upscale(self, image: ImageSide, cells: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, C/8, 4h, 4w)."""
+        grow1, norm, act1, grow2, act2 = self.output_upscaling
+        if not self.config.high_res:
+            return act2(grow2(act1(norm(grow1(cells)))))
+        fine, middle = image.features.high_res
+        x = act1(norm(grow1(cells) + middle))
+        return act2(grow2(x) + fine)
+
+    def draw(self, decoded: Decoded, upscaled: Tensor, which: range) -> Tensor:
+        """The logits of some of the four masks: (N, len(which), 4h, 4w)."""
+        heads = [self.output_hypernetworks_mlps[k](decoded.mask_tokens[:, k]) for k in which]
+        weights = torch.stack(heads, dim=1)  # (N, K, C/8)
+        return (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+
+    def masks(self, image: ImageSide, decoded: Decoded, multimask: bool) -> Masks:
+        """Three candidates, or the one mask that the family gives for a clear prompt."""
+        upscaled = self.upscale(image, decoded.cells)
+        many = range(1, MASK_TOKENS)
+        if multimask:
+            return self._pack(decoded, self.draw(decoded, upscaled, many), many)
+        one = self._pack(decoded, self.draw(decoded, upscaled, range(1)), range(1))
+        if not self.config.stability_fallback or self.training:
+            return one
+        stable = stability(one.logits[:, 0], offset=0.05) >= 0.98  # (N,)
+        if bool(stable.all()):
+            return one
+        candidates = self._pack(decoded, self.draw(decoded, upscaled, many), many)
+        rows = torch.arange(len(stable), device=stable.device)
+        best = candidates.scores.argmax(dim=1)
+
+        def choose(single: Tensor, several: Tensor) -> Tensor:
+            keep = stable.view(-1, *(1 for _ in single.shape[1:]))
+            return torch.where(keep, single, several[rows, best][:, None])
+
+        return Masks(
+            logits=choose(one.logits, candidates.logits),
+            scores=choose(one.scores, candidates.scores),
+            tokens=one.tokens,
+            object_score=one.object_score,
+        )
+
+    @staticmethod
+    def _pack(decoded: Decoded, logits: Tensor, which: range) -> Masks:
+        rows = slice(which.start, which.stop)
+        return Masks(logits, decoded.scores[:, rows], decoded.mask_tokens[:, rows], decoded.object_score)
+
+
+def stability(logits: Tensor, offset: float) -> Tensor:
+    """How little a mask changes as its threshold moves from -offset to +offset: (..., H, W) -> (...) in [0, 1].
+
+    Source: https://github.com/facebookresearch/sam2/blob/main/sam2/modeling/sam/mask_decoder.py (_get_stability_scores)
+    """
+    inner = (logits > offset).flatten(-2).sum(-1)
+    outer = (logits > -offset).flatten(-2).sum(-1)
+    return torch.where(outer > 0, inner / outer, 1.0)
+
+
+def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, as the references do: (N, K, h, w) -> (N, K, H, W)."""
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)

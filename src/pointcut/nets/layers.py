@@ -1,0 +1,129 @@
+"""Layers that several networks share.
+
+Letters in shape comments: B batch, T tokens of one sequence, S tokens of the other, C channels, H and W rows and columns,
+h heads, d channels of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of a (B, C, H, W) map.
+
+    Source: https://github.com/facebookresearch/segment-anything/blob/main/segment_anything/modeling/common.py
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)  # (B, H, W, C): the fused kernel normalises the last axis
+        x = F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)  # (B, C, H, W)
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation between them: `depth` in all."""
+
+    def __init__(
+        self, width_in: int, width_hidden: int, width_out: int, depth: int, activation: type[nn.Module] = nn.ReLU
+    ) -> None:
+        super().__init__()
+        widths = [width_in] + [width_hidden] * (depth - 1) + [width_out]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.act = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = self.act(layer(x))
+        return self.layers[-1](x)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with its own projections; `downsample` narrows the inner width.
+
+    `attend` takes queries, keys and values that are projected already, so that a caller can project what belongs to the
+    image once and use it for every prompt. A batch of one on either side is broadcast without a copy.
+    """
+
+    def __init__(self, width: int, heads: int, downsample: int = 1, key_value_width: int | None = None) -> None:
+        super().__init__()
+        inner = width // downsample
+        if inner % heads:
+            raise ValueError(f"inner width {inner} must be divisible by heads {heads}")
+        self.heads = heads
+        self.q_proj = nn.Linear(width, inner)
+        self.k_proj = nn.Linear(key_value_width or width, inner)
+        self.v_proj = nn.Linear(key_value_width or width, inner)
+        self.out_proj = nn.Linear(inner, width)
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, T, d)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        batch = max(q.shape[0], k.shape[0])
+        q, k, v = (self.split(x).expand(batch, -1, -1, -1) for x in (q, k, v))  # (B, h, T, d), (B, h, S, d) twice
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.out_proj(x.transpose(1, 2).flatten(2))  # (B, T, C)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self.attend(self.q_proj(q), self.k_proj(k), self.v_proj(v))
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depth-wise 7x7 convolution and a two-layer MLP per pixel, with a residual.
+
+    Sources: Liu et al., "A ConvNet for the 2020s", figure 4;
+    https://github.com/facebookresearch/sam2/blob/main/sam2/modeling/memory_encoder.py (CXBlock)
+    """
+
+    def __init__(self, width: int, layer_scale: float = 1e-6) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = LayerNorm2d(width)
+        self.pwconv1 = nn.Linear(width, 4 * width)
+        self.pwconv2 = nn.Linear(4 * width, width)
+        self.gamma = nn.Parameter(layer_scale * torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)  # (B, H, W, C)
+        y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
+        return x + y.permute(0, 3, 1, 2)  # (B, C, H, W)
+
+
+class Fuser(nn.Module):
+    """A few ConvNeXt blocks in a row."""
+
+    def __init__(self, width: int, depth: int, layer_scale: float = 1e-6) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(ConvNeXtBlock(width, layer_scale) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class ConvNorm(nn.Module):
+    """A 3x3 convolution and its batch normalisation; `bake` folds the second into the first for inference."""
+
+    def __init__(self, width_in: int, width_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width_in, width_out, 3, stride=stride, padding=1, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(width_out)
+
+    def bake(self) -> None:
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
+            self.norm = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))

@@ -1,0 +1,48 @@
+"""What SAM 1 and SAM 2 have in common once an image is encoded: prompts in, masks out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from .decoder import ImageFeatures, ImageSide, MaskDecoder, Masks
+from .prompts import PromptEncoder, Prompts
+
+
+class Promptable(nn.Module, ABC):
+    """A network that encodes an image once (`encode`, `image_side`) and answers prompts many times (`predict`)."""
+
+    logit_limit: float | None = None
+    """Low-resolution logits are clamped to plus or minus this before they are handed out (SAM 2)."""
+
+    def __init__(self, input_size: int, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+
+    @property
+    def device(self) -> torch.device:
+        return self.prompt_encoder.no_mask_embed.weight.device
+
+    @abstractmethod
+    def encode(self, pixels: Tensor) -> ImageFeatures:
+        """(B, 3, S, S) normalised pixels -> the images' features."""
+
+    def image_side(self, features: ImageFeatures) -> ImageSide:
+        """All that prompts without a mask need of one image (B = 1), computed once."""
+        nothing = self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
+        return self.mask_decoder.image_side(features, nothing, self.prompt_encoder.dense_positions())
+
+    def predict(self, image: ImageSide, prompts: Prompts, multimask: bool) -> Masks:
+        """N prompts on one image, or (in training) on N images -> their masks: three each, or one."""
+        tokens = self.prompt_encoder(prompts)
+        if tokens.dense is not None:
+            image = self.mask_decoder.image_side(image.features, tokens.dense, image.tokens.positions)
+        return self.mask_decoder.masks(image, self.mask_decoder.decode(image, tokens.sparse), multimask)
+
+    def bake(self) -> None:
+        """Prepares for inference: evaluation mode and no gradients; families add what they can compute beforehand."""
+        self.eval().requires_grad_(False)

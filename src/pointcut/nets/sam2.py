@@ -1,0 +1,85 @@
+"""SAM 2 and 2.1: the whole network on one screen; the built-in model is a row of the same table.
+
+Source: Ravi et al., "SAM 2: Segment Anything in Images and Videos", 2024; https://github.com/facebookresearch/sam2
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from .convnet import ConvNet, ConvNetConfig
+from .decoder import DecoderConfig, ImageFeatures, MaskDecoder
+from .hiera import Hiera, HieraConfig
+from .memory import Memory, MemoryConfig
+from .neck import FpnNeck, ImageEncoder
+from .promptable import Promptable
+from .prompts import PromptConfig, PromptEncoder
+
+
+@dataclass(frozen=True)
+class Sam2Config:
+    """A variant of SAM 2: one row of a table."""
+
+    trunk: HieraConfig | ConvNetConfig
+    prompts: PromptConfig = PromptConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    memory: MemoryConfig | None = MemoryConfig()
+    """None: a network for images only."""
+    input_size: int = 1024
+
+    def build(self) -> Sam2:
+        return Sam2(self)
+
+
+TINY_2_1 = Sam2Config(HieraConfig())
+SMALL_2_1 = Sam2Config(HieraConfig(stages=(1, 2, 11, 2), global_blocks=(7, 10, 13)))
+BASE_PLUS_2_1 = Sam2Config(HieraConfig(112, 2, (2, 3, 16, 3), (12, 16, 20), background=(14, 14)))
+LARGE_2_1 = Sam2Config(HieraConfig(144, 2, (2, 6, 36, 4), (23, 33, 43), windows=(8, 4, 16, 8)))
+
+_MEMORY_2_0 = MemoryConfig(embeds_absence=False, pointer_times=False)
+TINY_2_0 = replace(TINY_2_1, memory=_MEMORY_2_0)
+SMALL_2_0 = replace(SMALL_2_1, memory=_MEMORY_2_0)
+BASE_PLUS_2_0 = replace(BASE_PLUS_2_1, memory=_MEMORY_2_0)
+LARGE_2_0 = replace(LARGE_2_1, memory=_MEMORY_2_0)
+
+NANO = Sam2Config(
+    trunk=ConvNetConfig(widths=(32, 64, 128, 256), stages=(2, 2, 3, 2)),
+    prompts=PromptConfig(width=128, mask_channels=32, drawn=True),
+    decoder=DecoderConfig(width=128, heads=4, mlp_width=512, iou_head_width=128, fuser_depth=2),
+    memory=None,
+    input_size=512,
+)
+
+
+class Sam2(Promptable):
+    """Trunk and neck, prompt encoder, mask decoder, memory."""
+
+    logit_limit = 32.0
+
+    def __init__(self, config: Sam2Config) -> None:
+        super().__init__(
+            config.input_size,
+            PromptEncoder(config.prompts, config.input_size),
+            MaskDecoder(config.decoder),
+        )
+        self.config = config
+        width = config.prompts.width
+        trunk = Hiera(config.trunk) if isinstance(config.trunk, HieraConfig) else ConvNet(config.trunk)
+        self.image_encoder = ImageEncoder(trunk, FpnNeck(config.trunk.widths, width))
+        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width))
+        self.memory = Memory(config.memory) if config.memory else None
+
+    def bake(self) -> None:
+        super().bake()
+        self.image_encoder.trunk.bake(self.input_size)
+
+    def encode(self, pixels: Tensor) -> ImageFeatures:
+        fine, middle, coarse = self.image_encoder(pixels)
+        decoder = self.mask_decoder
+        return ImageFeatures(
+            coarse + self.no_mem_embed.view(1, -1, 1, 1),  # an image is a video's first frame: nothing is remembered
+            (decoder.conv_s0(fine), decoder.conv_s1(middle)),
+        )

@@ -1,0 +1,82 @@
+"""COCO's run-length encoding of masks: column by column, runs of 0 and 1 in turn, starting with 0.
+
+Source of the format: https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c (rleEncode, rleToString, rleFrString)
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import numpy as np
+
+from .errors import InputError
+
+
+class Rle(TypedDict):
+    """A mask as COCO stores it."""
+
+    size: list[int]
+    """[height, width]."""
+    counts: str
+    """Run lengths, compressed to ASCII."""
+
+
+def encode(mask: np.ndarray) -> Rle:
+    """A bool mask (H, W) -> compressed RLE."""
+    return {"size": [int(mask.shape[0]), int(mask.shape[1])], "counts": compress(runs(mask))}
+
+
+def decode(rle: Rle) -> np.ndarray:
+    """Compressed RLE -> a bool mask (H, W). Raises InputError where the runs do not fill the size exactly."""
+    height, width = (int(n) for n in rle["size"])
+    if height < 0 or width < 0 or height * width > 1 << 32:
+        raise InputError(f"RLE size must be [height, width] of a picture, got {rle['size']}")
+    lengths = decompress(rle["counts"])
+    if (lengths < 0).any() or lengths.sum() != height * width:
+        raise InputError(f"RLE counts must be runs that add up to {height} x {width}, got a sum of {lengths.sum()}")
+    values = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(values, lengths).reshape(width, height).T
+
+
+def runs(mask: np.ndarray) -> np.ndarray:
+    """A bool mask (H, W) -> its run lengths, int64; the first run is of zeros and may be empty."""
+    flat = mask.T.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts_with_one = flat.size > 0 and bool(flat[0])
+    return np.diff(np.concatenate([[0] if starts_with_one else [], [0], changes, [flat.size]]).astype(np.int64))
+
+
+def compress(lengths: np.ndarray) -> str:
+    """Run lengths -> COCO's string: from the fourth on as differences, six bits a character, low bits first."""
+    deltas = lengths.astype(np.int64).copy()
+    deltas[3:] -= lengths[1:-2]
+    columns = []
+    alive = np.ones(len(deltas), bool)
+    while alive.any():
+        chunk = deltas & 31
+        deltas = deltas >> 5
+        more = alive & (deltas != np.where(chunk & 16, -1, 0))
+        columns.append(np.where(alive, chunk + 32 * more + 48, 0))
+        alive = more
+    table = np.stack(columns, axis=1) if columns else np.zeros((0, 1), np.int64)
+    return table[table > 0].astype(np.uint8).tobytes().decode("ascii")
+
+
+def decompress(counts: str) -> np.ndarray:
+    """COCO's string -> run lengths, int64. Raises InputError for characters that no encoder writes."""
+    data = np.frombuffer(counts.encode("ascii", "replace"), np.uint8).astype(np.int64) - 48
+    if ((data < 0) | (data > 63)).any() or (len(data) and data[-1] & 32):
+        raise InputError("RLE counts hold characters that COCO's encoding does not use, or end in the middle of a number")
+    ends = np.flatnonzero((data & 32) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64) if len(ends) else ends
+    sizes = ends - starts + 1
+    if len(sizes) and sizes.max() > 7:
+        raise InputError("RLE counts hold a number too large for any picture")
+    place = np.arange(len(data)) - np.repeat(starts, sizes)
+    values = np.add.reduceat((data & 31) << (5 * place), starts) if len(starts) else np.zeros(0, np.int64)
+    negative = (data[ends] & 16) > 0
+    lengths = values - np.where(negative, np.int64(1) << (5 * sizes), 0)
+    for parity in (1, 2):  # lengths[i] += lengths[i - 2] from the fourth on: a running sum of every other entry
+        chain = lengths[parity::2]
+        lengths[parity::2] = np.cumsum(chain)
+    return lengths

@@ -1,0 +1,1 @@
+"""The session: a model, an image encoded once, and the segments that answer its prompts."""

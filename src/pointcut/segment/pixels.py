@@ -1,0 +1,49 @@
+"""Pictures to the tensors that networks take, and masks back to the picture's size."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ..images import MEAN, STD, Frame
+from ..nets.decoder import upsample
+
+ROUGH_SCALE, ROUGH_SHIFT = 20.0, -10.0
+"""A rough mask becomes logits of +-10, as in https://github.com/facebookresearch/sam2/blob/main/sam2/modeling/sam2_base.py
+(`_use_mask_as_output`)."""
+
+
+def to_square(image: np.ndarray, frame: Frame, device: torch.device) -> Tensor:
+    """RGB uint8 (H, W, 3) -> normalised float32 (1, 3, S, S), exactly as the family's reference does it.
+
+    SAM 2 stretches in float (antialiased bilinear); SAM 1 resizes in 8 bits with Pillow and pads with zeros after normalising.
+    """
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    height, width = frame.content
+    if frame.fit == "pad":
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None].float().div_(255)  # (1, 3, H, W)
+    if frame.fit == "squash":
+        pixels = F.interpolate(pixels, (frame.side, frame.side), mode="bilinear", antialias=True)
+    pixels = (pixels - mean) / std
+    return F.pad(pixels, (0, frame.side - width, 0, frame.side - height))
+
+
+def to_picture(logits: Tensor, frame: Frame) -> Tensor:
+    """Low-resolution logits (N, K, h, w) -> logits of the picture's size (N, K, H, W)."""
+    if frame.fit == "pad":
+        height, width = frame.content
+        logits = upsample(logits, (frame.side, frame.side))[..., :height, :width]
+    return upsample(logits, (frame.height, frame.width))
+
+
+def rough_to_logits(mask: np.ndarray, frame: Frame, side: int, device: torch.device) -> Tensor:
+    """A rough bool mask (H, W) -> mask-prompt logits (side, side)."""
+    height, width = (max(1, round(n * side / frame.side)) for n in frame.content)
+    share = torch.tensor(mask, dtype=torch.float32, device=device)[None, None]
+    share = F.interpolate(share, (height, width), mode="bilinear", antialias=True)
+    share = F.pad(share, (0, side - width, 0, side - height))
+    return (share * ROUGH_SCALE + ROUGH_SHIFT)[0, 0]

@@ -1,0 +1,208 @@
+"""An image, encoded once: prompts go in, segments come out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import InputError, InvalidPrompt, WeightsMismatch
+from ..files import replacing
+from ..images import Frame, open_image
+from ..nets.decoder import ImageFeatures, ImageSide, Masks, stability
+from ..nets.promptable import Promptable
+from ..nets.prompts import Prompts
+from ..prompts import PointsLike, Prompt, parse_prompts
+from ..segments import Segments
+from .pixels import rough_to_logits, to_picture
+
+FILE_KIND = "pointcut-encoded-image"
+FILE_VERSION = "1"
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """One picture, encoded by one model. Immutable: keep it, cache it, use it from several threads."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8 RGB, upright."""
+    frame: Frame
+    """How the picture lies in the model's square."""
+    side: ImageSide
+    """Features and the decoder's image-side work, on the model's device."""
+    net: Promptable
+    model: str
+    """The model's name."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.frame.height, self.frame.width
+
+    @property
+    def features(self) -> ImageFeatures:
+        return self.side.features
+
+    @property
+    def device(self) -> torch.device:
+        return self.features.embedding.device
+
+    def segment(
+        self,
+        points: PointsLike | None = None,
+        labels: PointsLike | None = None,
+        boxes: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        previous: Segments | None = None,
+        multimask: bool | None = None,
+    ) -> Segments:
+        """Masks for one object or many.
+
+        points: (T, 2) x, y in picture pixels for one object, or a list of such for N objects, each of any length.
+        labels: (T,), or a list per object: 1 this, 0 not this; all 1 by default.
+        boxes: (4,) x0, y0, x1, y1, or (N, 4).
+        mask: a rough mask, bool (H, W) or (N, H, W); or float low-resolution logits of the model's mask size.
+        previous: the segments to refine: the best mask of each object is fed back; give all clicks so far with it.
+        multimask: True: three candidates an object; False: one; None: three where a single click is all there is.
+
+        Raises InvalidPrompt.
+        """
+        if previous is not None and mask is not None:
+            raise InvalidPrompt("give previous (segments to refine) or mask (a rough mask), not both")
+        prompts = parse_prompts(points, labels, boxes, self._fed_back(previous) if previous else mask, self.size)
+        groups: dict[tuple[int, bool, bool, bool], list[int]] = {}
+        for i, prompt in enumerate(prompts):
+            many = prompt.ambiguous if multimask is None else multimask
+            key = len(prompt.points), prompt.box is not None, prompt.mask is not None, many
+            groups.setdefault(key, []).append(i)  # equal shapes are decoded together, and nothing is padded
+        parts = [
+            self._pack(self.decode(self._tensors([prompts[i] for i in rows]), key[3]), rows) for key, rows in groups.items()
+        ]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        order = np.argsort(joined["objects"], kind="stable")
+        fields = {name: rows[order] for name, rows in joined.items()}
+        return Segments(image=self.image, prompts=prompts, **{"object_scores": None, **fields})
+
+    def decode(self, prompts: Prompts, multimask: bool) -> Masks:
+        """The tensor-level call under `segment`: prompts in pixels of the model's square -> low-resolution masks."""
+        with torch.inference_mode():
+            return self.net.predict(self.side, prompts, multimask)
+
+    def masks_of(self, logits: Tensor) -> Tensor:
+        """Low-resolution logits (N, K, h, w) -> logits of the picture's size (N, K, H, W)."""
+        with torch.inference_mode():
+            return to_picture(logits, self.frame)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes features, picture and frame to one safetensors file; `load` answers prompts from it at once."""
+        path = Path(path)
+        picture = io.BytesIO()
+        Image.fromarray(self.image).save(picture, format="PNG", compress_level=1)
+        tensors = {
+            "embedding": self.features.embedding,
+            **{f"high_res_{i}": x for i, x in enumerate(self.features.high_res)},
+            "picture_png": torch.frombuffer(bytearray(picture.getvalue()), dtype=torch.uint8),
+        }
+        metadata = {
+            "kind": FILE_KIND,
+            "version": FILE_VERSION,
+            "model": self.model,
+            "decoder": decoder_digest(self.net),
+            "frame": json.dumps(asdict(self.frame)),
+        }
+        with replacing(path) as temporary:
+            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
+        return path
+
+    def _fed_back(self, previous: Segments) -> np.ndarray:
+        if previous.image.shape != self.image.shape:
+            raise InvalidPrompt("previous belongs to another picture: its size differs")
+        return previous.best.logits
+
+    def _tensors(self, prompts: Sequence[Prompt]) -> Prompts:
+        first, device = prompts[0], self.device
+        points = np.stack([p.points for p in prompts])
+        has_points = points.shape[1] > 0
+        return Prompts(
+            points=torch.from_numpy(self.frame.points_to_model(points)).to(device) if has_points else None,
+            labels=torch.from_numpy(np.stack([p.labels for p in prompts])).to(device) if has_points else None,
+            boxes=None
+            if first.box is None
+            else torch.from_numpy(self.frame.boxes_to_model(np.stack([p.box for p in prompts]))).to(device),
+            masks=None if first.mask is None else torch.stack([self._mask_prompt(p.mask) for p in prompts])[:, None],
+        )
+
+    def _mask_prompt(self, mask: np.ndarray | None) -> Tensor:
+        side = 4 * self.net.prompt_encoder.side
+        if mask is None or mask.dtype == bool:
+            return rough_to_logits(np.asarray(mask), self.frame, side, self.device)
+        if mask.shape != (side, side):
+            raise InvalidPrompt(f"mask logits of {self.model} are ({side}, {side}), got {mask.shape}")
+        return torch.tensor(mask, device=self.device)
+
+    def _pack(self, masks: Masks, rows: list[int]) -> dict[str, np.ndarray]:
+        """Masks of some objects as the flat fields of `Segments`."""
+        logits, limit = masks.logits, self.net.logit_limit
+        count = logits.shape[1]
+        height, width = (round(n * logits.shape[-1] / self.frame.side) for n in self.frame.content)
+        fields = {
+            "masks": (self.masks_of(logits) > 0).flatten(0, 1),
+            "scores": masks.scores.flatten(0, 1),
+            "stability": stability(logits[..., :height, :width], offset=1.0).flatten(0, 1),
+            "logits": (logits if limit is None else logits.clamp(-limit, limit)).flatten(0, 1),
+            "objects": torch.tensor(rows).repeat_interleave(count),
+        }
+        if masks.object_score is not None:
+            fields["object_scores"] = masks.object_score[:, 0].repeat_interleave(count)
+        return {name: value.cpu().numpy() for name, value in fields.items()}
+
+
+def decoder_digest(net: Promptable) -> str:
+    """Tells decoders apart: a digest of the weights that meet the saved features."""
+    digest = hashlib.sha256()
+    for module in (net.prompt_encoder, net.mask_decoder):
+        for name, value in module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def saved_model(path: str | os.PathLike[str]) -> str:
+    """The name of the model that wrote a saved EncodedImage. Raises InputError."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not an encoded image ({error})") from None
+    if metadata.get("kind") != FILE_KIND:
+        raise InputError(f"{path}: not an encoded image written by EncodedImage.save")
+    if metadata.get("version") != FILE_VERSION:
+        raise InputError(f"{path}: written by another version of Pointcut ({metadata.get('version')}); encode it again")
+    return metadata["model"]
+
+
+def load_encoded(path: str | os.PathLike[str], net: Promptable, device: torch.device) -> EncodedImage:
+    """Reads what `EncodedImage.save` wrote. Raises InputError, or WeightsMismatch if another decoder wrote it."""
+    model = saved_model(path)
+    with safe_open(path, "pt", device=str(device)) as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    if metadata["decoder"] != decoder_digest(net):
+        raise WeightsMismatch(f"{path}: was encoded by {model} with other weights; load that model, or encode the picture again")
+    high_res = tuple(tensors[name] for name in sorted(tensors) if name.startswith("high_res_"))
+    with torch.inference_mode():
+        side = net.image_side(ImageFeatures(tensors["embedding"], high_res))
+    image = open_image(tensors["picture_png"].cpu().numpy().tobytes())
+    return EncodedImage(image, Frame(**json.loads(metadata["frame"])), side, net, model)

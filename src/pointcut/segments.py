@@ -1,0 +1,134 @@
+"""`Segments`: masks with their scores, the only currency after segmentation."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from . import draw, masks, rle
+from .errors import InputError, OutputError
+from .prompts import Prompt
+
+Kind = Literal["cutout", "mask", "overlay"]
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """N masks of one picture, in its own pixels. Immutable; iterating or indexing gives `Segments` again.
+
+    A prompt for one ambiguous object gives three candidates; for several objects the candidates of each stand together, and
+    `objects` tells whose they are.
+    """
+
+    image: np.ndarray
+    """(H, W, 3) uint8 RGB: the picture they belong to."""
+    masks: np.ndarray
+    """(N, H, W) bool."""
+    scores: np.ndarray
+    """(N,) float32: the IoU with the true mask that the model expects, 0..1."""
+    stability: np.ndarray
+    """(N,) float32, 0..1: how little the mask changes when its threshold moves by one logit either way."""
+    logits: np.ndarray
+    """(N, h, w) float32, low resolution; `previous=` feeds them back."""
+    objects: np.ndarray
+    """(N,) int64: which prompted object each mask answers, from 0."""
+    prompts: tuple[Prompt, ...] = ()
+    """The prompt of each object."""
+    object_scores: np.ndarray | None = None
+    """(N,) float32 logit that there is an object at all; None where the model does not tell (SAM 1)."""
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __iter__(self) -> Iterator[Segments]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> Segments:
+        rows = np.arange(len(self))[index]
+        rows = np.atleast_1d(rows)
+        return replace(
+            self,
+            masks=self.masks[rows],
+            scores=self.scores[rows],
+            stability=self.stability[rows],
+            logits=self.logits[rows],
+            objects=self.objects[rows],
+            object_scores=None if self.object_scores is None else self.object_scores[rows],
+        )
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """(N,) int64: pixels of each mask."""
+        return masks.areas(self.masks)
+
+    @cached_property
+    def boxes_xyxy(self) -> np.ndarray:
+        """(N, 4) float32: the tight box of each mask, far sides exclusive; zeros for an empty mask."""
+        return masks.boxes_xyxy(self.masks)
+
+    @property
+    def best_rows(self) -> np.ndarray:
+        """(objects,) int64: the row of the highest score of each object, in the order of the prompts."""
+        order = np.lexsort((-self.scores, self.objects))
+        _, first = np.unique(self.objects[order], return_index=True)
+        return order[first]
+
+    @property
+    def best(self) -> Segments:
+        """The mask with the highest score of each object."""
+        return self[self.best_rows]
+
+    @property
+    def candidates(self) -> tuple[Segments, ...]:
+        """For each object its masks, best first."""
+        order = np.lexsort((-self.scores, self.objects))
+        ids = self.objects[order]
+        return tuple(self[order[ids == i]] for i in np.unique(ids))
+
+    def rle(self) -> list[rle.Rle]:
+        """Each mask in COCO's compressed run-length encoding."""
+        return [rle.encode(mask) for mask in self.masks]
+
+    def picture(self, kind: Kind):  # type: ignore[no-untyped-def]  # a PIL image; PIL is not imported for its name alone
+        """A PIL image: `cutout` (RGBA), `mask` (grey) of all masks together, or `overlay` with prompts and scores."""
+        if kind == "cutout":
+            return draw.cutout(self.image, self.masks.any(axis=0))
+        if kind == "mask":
+            return draw.mask_picture(self.masks.any(axis=0))
+        if kind == "overlay":
+            shown = [self.prompts[i] for i in np.unique(self.objects) if i < len(self.prompts)]
+            return draw.overlay(self.image, self.masks, shown, self.scores.tolist())
+        raise InputError(f"kind must be cutout, mask or overlay, got {kind!r}")
+
+    def save(self, path: str | os.PathLike[str], kind: Kind | None = None) -> Path:
+        """Writes a picture. Its kind is asked for, or read from the name: `x.mask.png`, `x.overlay.jpg`, else a cut-out.
+
+        Several masks are joined: save `.best`, or one of `.candidates`, for one. Raises OutputError.
+        """
+        path = Path(path)
+        if kind is None:
+            ending = Path(path.stem).suffix.removeprefix(".")
+            kind = "mask" if ending == "mask" else "overlay" if ending == "overlay" else "cutout"
+        if not path.parent.is_dir():
+            raise OutputError(f"{path}: there is no folder {path.parent}; make it first")
+        draw.save(self.picture(kind), path)
+        return path
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the overlay of the best mask of each object."""
+        buffer = io.BytesIO()
+        self.best.picture("overlay").save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{s:.2f}" for s in self.scores[:8])
+        height, width = self.image.shape[:2]
+        objects = len(np.unique(self.objects))
+        return f"<Segments: {len(self)} masks of {objects} objects in {width} x {height}, scores {scores}>"

@@ -1,0 +1,99 @@
+"""The table of models. Importing it loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from ..errors import UnknownModel
+
+BUILT_IN = Path(__file__).parent / "nano.safetensors"
+"""The built-in model's weights, in the package."""
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+"""What weight files are called; in a folder they are looked for in this order."""
+
+META = "https://dl.fbaipublicfiles.com"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A published model: one row of the table."""
+
+    name: str
+    family: str
+    """SAM, SAM 2 or SAM 2.1."""
+    hub_id: str
+    """Repository on the Hugging Face Hub; empty for the built-in model."""
+    hub_file: str
+    """The file of that repository that is downloaded."""
+    meta_file: str
+    """The file's name as Meta publishes it."""
+    url: str
+    """Where Meta publishes it."""
+    licence: str
+    parameters: float
+    """Millions."""
+    note: str = ""
+
+
+def _sam1(size: str, word: str, file: str, parameters: float) -> ModelSpec:
+    url = f"{META}/segment_anything/{file}"
+    return ModelSpec(
+        f"sam-vit-{size}", "SAM", f"facebook/sam-vit-{word}", "model.safetensors", file, url, "Apache-2.0", parameters
+    )
+
+
+def _sam2(version: str, size: str, day: str, parameters: float) -> ModelSpec:
+    prefix = "sam2" if version == "2" else "sam2.1"
+    file = f"{prefix}_hiera_{size.replace('-', '_')}.pt"
+    url = f"{META}/segment_anything_2/{day}/{file}"
+    hub = f"facebook/{prefix}-hiera-{size}"
+    return ModelSpec(f"{prefix}-{size}", f"SAM {version}", hub, file, file, url, "Apache-2.0", parameters)
+
+
+NANO = ModelSpec(
+    "nano", "SAM 2", "", "", "nano.safetensors", "", "Apache-2.0", 5.0, "built in: trained by this project, works offline"
+)
+
+MODELS: tuple[ModelSpec, ...] = (
+    NANO,
+    _sam2("2.1", "tiny", "092824", 38.9),
+    _sam2("2.1", "small", "092824", 46.0),
+    _sam2("2.1", "base-plus", "092824", 80.8),
+    _sam2("2.1", "large", "092824", 224.4),
+    _sam2("2", "tiny", "072824", 38.9),
+    _sam2("2", "small", "072824", 46.0),
+    _sam2("2", "base-plus", "072824", 80.8),
+    _sam2("2", "large", "072824", 224.4),
+    _sam1("b", "base", "sam_vit_b_01ec64.pth", 93.7),
+    _sam1("l", "large", "sam_vit_l_0b3195.pth", 312.3),
+    _sam1("h", "huge", "sam_vit_h_4b8939.pth", 641.1),
+)
+
+
+def find(name: str) -> ModelSpec | None:
+    """The row of a name, in any spelling that people use: `sam2.1-tiny`, `sam2.1_hiera_tiny`, `vit_b`, a Hub id, a file name."""
+    wanted = _plain(name)
+    for spec in MODELS:
+        known = {spec.name, spec.hub_id, spec.hub_id.rpartition("/")[2], spec.meta_file, spec.meta_file.rpartition(".")[0]}
+        if spec.family == "SAM":
+            known.add(spec.name.removeprefix("sam-"))
+        if wanted in {_plain(k) for k in known if k}:
+            return spec
+    return None
+
+
+def unknown(name: str) -> UnknownModel:
+    """The error for a name that is in no row, with the nearest ones."""
+    names = [spec.name for spec in MODELS]
+    near = get_close_matches(name, names, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}? " if near else ""
+    return UnknownModel(
+        f"no model or file is called {name!r}; {hint}`pointcut models` lists them; a Hub id (owner/name) or a file works too"
+    )
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-").replace("-hiera", "")

@@ -1,0 +1,122 @@
+"""Endless training batches: pictures, a few objects of each, a first click and a noisy box for every object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from composites import Rng, composite, random_view, recolour, weather
+from photos import VOID, Photo, load_sets, objects_of
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What share of the pictures comes from where."""
+
+    shares: tuple[tuple[str, float], ...] = (
+        ("coco_by_train", 0.45),
+        ("coco_person_by", 0.30),
+        ("dsb2018_nuclei", 0.07),
+        ("nuts18", 0.06),
+        ("davis_tennis", 0.05),
+        ("unlabelled_textures", 0.07),
+    )
+    donors: tuple[str, ...] = ("coco_by_train", "coco_person_by", "nuts18", "davis_tennis")
+    composites: float = 0.5
+    """The share of pictures that get things pasted over them."""
+    least: float = 0.004
+    """The smallest object asked for, as a share of the picture."""
+
+
+class Batch(NamedTuple):
+    """B pictures of S x S pixels with K objects each."""
+
+    images: Tensor
+    """(B, 3, S, S) uint8."""
+    masks: Tensor
+    """(B, K, S, S) uint8: 1 object, 0 not, 255 void."""
+    clicks: Tensor
+    """(B, K, 2) x, y."""
+    boxes: Tensor
+    """(B, K, 4) x0, y0, x1, y1, noisy."""
+
+
+def inner_click(mask: np.ndarray, rng: Rng) -> tuple[float, float]:
+    """A point of the object: half of the time its deepest, else any, deeper ones more often."""
+    depth = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    flat = depth.ravel()
+    if rng.random() < 0.5:
+        index = int(flat.argmax())
+    else:
+        total = np.cumsum(flat)
+        index = int(np.searchsorted(total, rng.uniform(0, total[-1])))
+    y, x = divmod(min(index, flat.size - 1), mask.shape[1])
+    return float(x), float(y)
+
+
+def noisy_box(mask: np.ndarray, rng: Rng, noise: float) -> tuple[float, float, float, float]:
+    """The object's box, each side moved by a tenth of its length (SAM paper, appendix A, "Training algorithm")."""
+    ys, xs = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    x0, y0, x1, y1 = float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)
+    dx, dy = noise * (x1 - x0), noise * (y1 - y0)
+    side = mask.shape[0]
+    jitter = np.clip(rng.normal(0, 1, 4), -2, 2) * (dx, dy, dx, dy)
+    x0, y0, x1, y1 = np.clip(np.array([x0, y0, x1, y1]) + np.clip(jitter, -20, 20), 0, side)
+    return x0, y0, max(x1, x0 + 2), max(y1, y0 + 2)
+
+
+class Batches(IterableDataset):
+    """Each worker draws its own pictures for ever, from a generator seeded by (seed, worker, first step)."""
+
+    def __init__(self, root: Path, side: int, pictures: int, objects: int, seed: int, mixture: Mixture) -> None:
+        self.sets = load_sets(root)
+        self.side, self.pictures, self.objects, self.seed, self.mixture = side, pictures, objects, seed, mixture
+        shares = [(name, share) for name, share in mixture.shares if name in self.sets]
+        if not shares:
+            shares = [(name, 1.0) for name in self.sets]
+        self.names = [name for name, _ in shares]
+        self.weights = np.array([share for _, share in shares]) / sum(share for _, share in shares)
+        donor_sets = [name for name in mixture.donors if name in self.sets] or self.names
+        self.donors: list[Photo] = [photo for name in donor_sets for photo in self.sets[name] if objects_of(photo, 0.01)]
+        self.textures: list[Photo] = [photo for photos in self.sets.values() for photo in photos]
+
+    def __iter__(self):
+        cv2.setNumThreads(1)
+        worker = get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        while True:
+            yield self.batch(rng)
+
+    def batch(self, rng: Rng) -> Batch:
+        pictures = [self.picture(rng) for _ in range(self.pictures)]
+        images, masks, clicks, boxes = (np.stack(part) for part in zip(*pictures, strict=True))
+        return Batch(
+            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+            torch.from_numpy(masks),
+            torch.from_numpy(clicks).float(),
+            torch.from_numpy(boxes).float(),
+        )
+
+    def picture(self, rng: Rng) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        while True:
+            photos = self.sets[self.names[rng.choice(len(self.names), p=self.weights)]]
+            scene = random_view(photos[rng.integers(len(photos))], self.side, rng, (0.2, 1.0))
+            if rng.random() < self.mixture.composites or not scene.labels.any():
+                scene = composite(scene, self.donors, self.textures, rng)
+            ids = objects_of(scene, self.mixture.least)
+            if ids:
+                break
+        # Larger objects are asked for more often, but not in proportion: people click on what they see.
+        weight = np.array([(scene.labels == i).sum() for i in ids], np.float64) ** 0.5
+        chosen = rng.choice(ids, size=self.objects, replace=len(ids) < self.objects, p=weight / weight.sum())
+        masks = np.stack([np.where(scene.labels == VOID, VOID, scene.labels == i).astype(np.uint8) for i in chosen])
+        clicks = np.array([inner_click((m == 1).astype(np.uint8), rng) for m in masks])
+        boxes = np.array([noisy_box(m == 1, rng, 0.1 if rng.random() < 0.5 else 0.02) for m in masks])
+        return weather(recolour(scene.image, rng, 0.8), rng), masks, clicks, boxes
