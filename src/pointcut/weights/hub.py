@@ -15,6 +15,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,15 +113,18 @@ def download(file: HubFile) -> Path:
         raise _absent(file, "access must be granted on the Hub first; then set HF_TOKEN") from None
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
         raise UnknownModel(f"the Hub has no {file.file} in {file.repository}@{file.revision} ({_first_line(error)})") from None
-    except OutputError:
-        raise
     except WeightsMismatch:
         raise
-    except (OSError, ValueError, RuntimeError) as error:  # what the HTTP client and the Hub's library raise
-        raise _absent(file, f"the Hub cannot be reached: {_first_line(error)}") from None
+    except (OSError, *_http_errors()) as error:
+        raise _absent(file, f"the download failed: {_first_line(error)}") from error
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
     return file.place
+
+
+def _http_errors() -> tuple[type[Exception], ...]:
+    """What the HTTP client of the Hub's library raises: httpx with its releases 1.x, httpx2 with 2.x."""
+    return tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
 
 
 def check(path: Path, size: int | None, etag: str | None) -> str:

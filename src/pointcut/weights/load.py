@@ -53,7 +53,7 @@ def locate(model: str | os.PathLike[str]) -> tuple[Path, str | None]:
     """The weight file of a model and, where the name tells, its row's name. Downloads what is not on this machine."""
     text = os.fspath(model)
     path = Path(text).expanduser()
-    if path.is_dir() and text != "nano":
+    if text and path.is_dir() and specs.find(text) is None:  # a folder called as a model is named ./so
         return weights_in(path), None
     if path.is_file():
         return path, None

@@ -1,0 +1,61 @@
+"""What tests share: the built-in model, photographs, the reference numbers, and how long PyTorch may think."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("POINTCUT_SHARED", ROOT.parent / "shared"))
+PHOTOS = ROOT / "examples" / "photos"
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """Folder of what Meta's code computes on reproducible weights. CI has it; elsewhere its tests are skipped."""
+    folder = SHARED / "goldens"
+    if not folder.is_dir():
+        assert not os.environ.get("CI"), f"CI must have {folder}"
+        pytest.skip(f"{folder} is not here (set POINTCUT_SHARED)")
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reproducible(goldens: Path):
+    """checkpoint name -> its tensors, drawn from generators seeded by their names."""
+    from weights import state_dict
+
+    return lambda checkpoint: {name: torch.from_numpy(x) for name, x in state_dict(checkpoint).items()}
+
+
+@pytest.fixture(scope="session")
+def manifest(goldens: Path):
+    """checkpoint name -> {tensor name: shape}."""
+    return lambda checkpoint: json.loads((goldens / "manifests" / f"{checkpoint}.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def nano():
+    import pointcut
+
+    return pointcut.load("nano", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def cat(nano):
+    """The cat of the examples, encoded; its face is at (220, 150)."""
+    return nano.encode(PHOTOS / "cat.jpg")
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    """A small picture, 60 high and 80 wide."""
+    return np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)

@@ -1,0 +1,107 @@
+"""Mask arithmetic, run lengths and connected parts, against independent implementations."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pycocotools import mask as coco
+
+from pointcut import masks, rle
+from pointcut.components import fill_small, label_components
+from pointcut.errors import InputError
+
+MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 24), st.integers(1, 24)))
+
+
+@given(MASKS)
+def test_rle_is_cocos(mask: np.ndarray) -> None:
+    ours = rle.encode(mask)
+    theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    assert ours["counts"] == theirs["counts"].decode()
+    assert ours["size"] == theirs["size"]
+    np.testing.assert_array_equal(rle.decode(ours), mask)
+
+
+def test_rle_of_a_large_mask() -> None:
+    y, x = np.mgrid[:1200, :1800]
+    mask = ((x - 900) ** 2 + (y - 600) ** 2 < 250_000) & ((x // 7 + y // 5) % 3 > 0)
+    assert rle.encode(mask)["counts"] == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+    np.testing.assert_array_equal(rle.decode(rle.encode(mask)), mask)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"size": [2, 2], "counts": "5"},
+        {"size": [2, 2], "counts": "\xff\xff"},
+        {"size": [2, 2], "counts": "P"},
+        {"size": [-1, 4], "counts": ""},
+        {"size": [10**9, 10**9], "counts": "0"},
+        {"size": [2, 2], "counts": "oooooooooooooooooooo1"},
+        {"size": [2, 2], "counts": "9M4"},
+    ],
+    ids=["short", "characters", "cut", "negative-size", "huge", "huge-number", "negative-run"],
+)
+def test_broken_rle(broken: rle.Rle) -> None:
+    with pytest.raises(InputError, match="RLE"):
+        rle.decode(broken)
+
+
+@given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=40))
+def test_any_counts_decode_or_say_why(counts: str) -> None:
+    try:
+        mask = rle.decode({"size": [5, 7], "counts": counts})
+    except InputError:
+        return
+    assert mask.shape == (5, 7)
+
+
+@given(MASKS)
+def test_components_are_opencvs(mask: np.ndarray) -> None:
+    labels, areas = label_components(mask)
+    count, theirs = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    assert len(areas) == count
+    assert len(np.unique((labels * 1000 + theirs)[mask])) == count - 1  # the same parts, perhaps numbered otherwise
+    np.testing.assert_array_equal(areas, np.bincount(labels.ravel(), minlength=1))
+
+
+@given(MASKS, st.integers(0, 30))
+@settings(max_examples=50)
+def test_small_holes(mask: np.ndarray, largest: int) -> None:
+    filled = fill_small(mask, largest)
+    assert not (filled & mask).any()
+    labels, areas = label_components(~mask)
+    for i in range(1, len(areas)):
+        assert filled[labels == i].all() == (areas[i] <= largest)
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 12))))
+def test_areas_and_boxes(stack: np.ndarray) -> None:
+    boxes = masks.boxes_xyxy(stack)
+    for mask, area, (x0, y0, x1, y1) in zip(stack, masks.areas(stack), boxes.astype(int), strict=True):
+        assert area == mask.sum()
+        assert mask[y0:y1, x0:x1].sum() == area
+        if area:
+            assert mask[y0].any()
+            assert mask[y1 - 1].any()
+            assert mask[:, x0].any()
+            assert mask[:, x1 - 1].any()
+
+
+@given(MASKS)
+def test_erosion_is_opencvs(mask: np.ndarray) -> None:
+    kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    theirs = cv2.erode(mask.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    np.testing.assert_array_equal(masks.erode(mask), theirs.astype(bool))
+    assert not (masks.border(mask) & ~mask).any()
+
+
+@given(MASKS)
+def test_iou_of_itself_and_its_opposite(mask: np.ndarray) -> None:
+    assert masks.iou(mask, mask) == 1
+    if mask.any():
+        assert masks.iou(mask, ~mask) == 0

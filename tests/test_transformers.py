@@ -1,0 +1,132 @@
+"""The same numbers as `transformers`, on its own random weights, through files that its `save_pretrained` wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+import pointcut
+from pointcut.segment.pixels import to_square
+from pointcut.weights.keys import SAM1_TRANSFORMERS_RULES, SAM2_TRANSFORMERS_RULES, rename
+from pointcut.weights.load import CONFIGS, network_from
+
+from conftest import PHOTOS
+
+TOLERANCE = 2e-3
+
+
+def randomise(model: torch.nn.Module) -> torch.nn.Module:
+    """Weights that let every part of a network matter; transformers leaves many at zero."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            noise = torch.randn(value.shape, generator=generator)
+            if value.ndim > 1:
+                value.copy_(noise / value[0].numel() ** 0.5)
+            else:
+                value.copy_(0.02 * noise if name.endswith("bias") else 1 + 0.1 * noise)
+        # one matrix under two names, as in every published file; transformers ties them only when it loads
+        matrix = torch.randn(2, 128, generator=generator)
+        model.shared_image_embedding.positional_embedding.copy_(matrix)
+        model.prompt_encoder.shared_embedding.positional_embedding.copy_(matrix)
+    return model.eval()
+
+
+def close(got: torch.Tensor, expected: torch.Tensor, what: str) -> None:
+    assert got.shape == expected.shape, what
+    error = (got - expected).abs().max() / expected.std()
+    assert error <= TOLERANCE, f"{what}: {error:.2e} of the spread"
+
+
+def test_sam2_image_model(tmp_path: Path) -> None:
+    theirs = randomise(transformers.Sam2Model(transformers.Sam2Config()))
+    theirs.save_pretrained(tmp_path)
+    model = pointcut.load(tmp_path, device="cpu")
+    assert model.name == "sam2.1-tiny"
+    photo = model.encode(PHOTOS / "coffee.jpg")
+    square = to_square(photo.image, photo.frame, photo.device)
+    points = np.array([[300.0, 200.0], [100.0, 50.0]])
+    placed = torch.from_numpy(photo.frame.points_to_model(points))[None, None]
+    box = np.array([130.0, 60.0, 470.0, 350.0])
+    placed_box = torch.from_numpy(photo.frame.boxes_to_model(box))[None, None]
+    with torch.inference_mode():
+        many = theirs(square, input_points=placed, input_labels=torch.tensor([[[1, 0]]]), multimask_output=True)
+        single = theirs(square, input_boxes=placed_box, multimask_output=False)
+    ours = photo.segment(points, [1, 0], multimask=True)
+    close(torch.from_numpy(ours.logits), many.pred_masks[0, 0].clamp(-32, 32), "three masks")
+    np.testing.assert_allclose(ours.scores, many.iou_scores[0, 0], atol=1e-4)
+    ours = photo.segment(boxes=box, multimask=False)
+    close(torch.from_numpy(ours.logits), single.pred_masks[0, 0].clamp(-32, 32), "box")
+
+
+def test_sam1_model(tmp_path: Path) -> None:
+    theirs = randomise(transformers.SamModel(transformers.SamConfig()))
+    theirs.save_pretrained(tmp_path)
+    model = pointcut.load(tmp_path, device="cpu")
+    assert model.name == "sam-vit-b"
+    photo = model.encode(PHOTOS / "coffee.jpg")
+    square = to_square(photo.image, photo.frame, photo.device)
+    points = np.array([[300.0, 200.0], [100.0, 50.0]])
+    placed = torch.from_numpy(photo.frame.points_to_model(points))[None, None]
+    with torch.inference_mode():
+        embedding = theirs.get_image_embeddings(square)
+        close(photo.features.embedding, embedding, "embedding")
+        answer = theirs(
+            image_embeddings=embedding, input_points=placed, input_labels=torch.tensor([[[1, 0]]]), multimask_output=True
+        )
+    ours = photo.segment(points, [1, 0], multimask=True)
+    close(torch.from_numpy(ours.logits), answer.pred_masks[0, 0], "three masks")
+    np.testing.assert_allclose(ours.scores, answer.iou_scores[0, 0], atol=1e-3)
+
+
+def test_sam2_video_layout_is_a_bijection() -> None:
+    with torch.device("meta"):
+        theirs = transformers.Sam2VideoModel(transformers.Sam2VideoConfig()).state_dict()
+        ours = CONFIGS["sam2.1-tiny"].build().state_dict()
+    shared = "shared_image_embedding.positional_embedding"
+    names = [rename(n, SAM2_TRANSFORMERS_RULES) for n in theirs if n not in (shared, "prompt_encoder.point_embed.weight")]
+    names += [f"prompt_encoder.point_embeddings.{i}.weight" for i in range(4)]
+    assert sorted(names) == sorted(ours)
+    net, name = network_from(theirs, "file")
+    assert name == "sam2.1-tiny"
+    assert net.memory is not None
+
+
+def test_sam1_layout_is_a_bijection() -> None:
+    with torch.device("meta"):
+        theirs = transformers.SamModel(transformers.SamConfig()).state_dict()
+        ours = CONFIGS["sam-vit-b"].build().state_dict()
+    shared = "shared_image_embedding.positional_embedding"
+    assert sorted(rename(n, SAM1_TRANSFORMERS_RULES) for n in theirs if n != shared) == sorted(ours)
+
+
+def test_memory_parts() -> None:
+    """Memory encoder and memory attention, which tracking will use, compute what transformers' do."""
+    theirs = randomise(transformers.Sam2VideoModel(transformers.Sam2VideoConfig()))
+    net, _ = network_from(theirs.state_dict(), "file")
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(1, 256, 64, 64, generator=generator)
+    mask = 20 * torch.rand(1, 1, 1024, 1024, generator=generator) - 10
+    pointers = torch.randn(1, 8, 64, generator=generator)
+    with torch.inference_mode():
+        expected, expected_positions = theirs.memory_encoder(features, mask)
+        memory, positions = net.memory.memory_encoder(features, mask)
+        close(memory, expected, "memory")
+        close(positions, expected_positions, "positions of the memory")
+
+        cells = features.flatten(2).transpose(1, 2)  # (1, S, C)
+        place = torch.randn(1, 4096, 256, generator=generator)
+        bank = torch.cat([memory.flatten(2).transpose(1, 2), pointers], dim=1)
+        bank_place = torch.cat([positions.flatten(2).transpose(1, 2), torch.zeros_like(pointers)], dim=1)
+        want = theirs.memory_attention(
+            current_vision_features=cells.transpose(0, 1),
+            current_vision_position_embeddings=place.transpose(0, 1),
+            memory=bank.transpose(0, 1),
+            memory_posision_embeddings=bank_place.transpose(0, 1),
+            num_object_pointer_tokens=8,
+        )
+        got = net.memory.memory_attention(cells, place, bank, bank_place, pointers=8)
+    close(got, want.reshape(got.shape) if want.shape[0] == 1 else want.transpose(0, 1).reshape(got.shape), "memory attention")
