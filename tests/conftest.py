@@ -29,7 +29,7 @@ def goldens() -> Path:
 
 
 @pytest.fixture(scope="session")
-def reproducible(goldens: Path):
+def reproducible(goldens: Path):  # noqa: ARG001  # its folder must be on the path
     """checkpoint name -> its tensors, drawn from generators seeded by their names."""
     from weights import state_dict
 

@@ -77,7 +77,9 @@ def test_one_click(run: Callable[..., Done], tmp_path: Path) -> None:
 def test_json_of_several_pictures_with_a_broken_one(run: Callable[..., Done], tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes((PHOTOS / "cat.jpg").read_bytes()[:9000])
-    done = run("segment", PHOTOS / "cat.jpg", broken, PHOTOS / "coffee.jpg", "--box", "100,50,300,250", "--json", "-o", tmp_path)
+    done = run(
+        "segment", PHOTOS / "cat.jpg", broken, PHOTOS / "coffee.jpg", "--box", "100,50,300,250", "--json", "-o", tmp_path
+    )
     assert done.returncode == 1
     first, second, third = json.loads(done.stdout)
     assert first["masks"][0]["area"] > 0
@@ -213,7 +215,7 @@ def test_interruption(run: Callable[..., Done], monkeypatch: pytest.MonkeyPatch)
     assert "Traceback" not in done.stderr
 
 
-def test_shell_completion(run: Callable[..., Done]) -> None:
+def test_shell_completion() -> None:
     script = subprocess.run(
         [Path(sys.executable).parent / "pointcut"],
         env=os.environ | {"_POINTCUT_COMPLETE": "complete_bash", "COMP_WORDS": "pointcut seg", "COMP_CWORD": "1"},
@@ -224,7 +226,7 @@ def test_shell_completion(run: Callable[..., Done]) -> None:
     assert "segment" in script.stdout, script
 
 
-def test_models(run: Callable[..., Done], tmp_path: Path) -> None:
+def test_models(run: Callable[..., Done]) -> None:
     rows = json.loads(run("models", "list", "--json").stdout)
     assert len(rows) == 12
     assert [r["name"] for r in rows if r["path"]] == ["nano"]

@@ -249,6 +249,8 @@ def test_resize_longest_side() -> None:
     coords = np.array([[1800.0, 1200.0]])
     np.testing.assert_allclose(transform.apply_coords(coords, (1200, 1800)), [[1024, 683]])
     np.testing.assert_allclose(coords, [[1800, 1200]])
-    torch.testing.assert_close(transform.apply_coords_torch(torch.tensor(coords), (1200, 1800)), torch.tensor([[1024.0, 683.0]]))
+    torch.testing.assert_close(
+        transform.apply_coords_torch(torch.tensor(coords), (1200, 1800)), torch.tensor([[1024.0, 683.0]])
+    )
     np.testing.assert_allclose(transform.apply_boxes(np.array([0, 0, 1800, 1200]), (1200, 1800)), [[0, 0, 1024, 683]])
     assert transform.apply_image_torch(torch.zeros(1, 3, 1200, 1800)).shape == (1, 3, 683, 1024)

@@ -80,7 +80,10 @@ def test_networks_know_nothing_of_files() -> None:
     [
         ("import pointcut", set()),
         ("from typer.testing import CliRunner; import pointcut.cli.main as m; CliRunner().invoke(m.app, ['--help'])", set()),
-        ("from typer.testing import CliRunner; import pointcut.cli.main as m; CliRunner().invoke(m.app, ['segment', '-h'])", set()),
+        (
+            "from typer.testing import CliRunner; import pointcut.cli.main as m; CliRunner().invoke(m.app, ['segment', '-h'])",
+            set(),
+        ),
         ("import pointcut.images, pointcut.segments, pointcut.rle", {"numpy", "PIL"}),
     ],
     ids=["package", "help", "segment-help", "lowest-row"],

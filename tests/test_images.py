@@ -130,7 +130,7 @@ def test_broken_exif_is_ignored(ramp: Image.Image) -> None:
     assert open_image(data).shape == (30, 40, 3)
 
 
-def test_first_frame_of_an_animation(ramp: Image.Image) -> None:
+def test_first_frame_of_an_animation() -> None:
     frames = [Image.new("RGB", (40, 30), c) for c in ("red", "green", "blue")]
     for kind in ("GIF", "PNG", "WEBP"):
         got = open_image(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))

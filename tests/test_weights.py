@@ -171,7 +171,7 @@ def test_sparse_tensors_are_refused(tmp_path: Path) -> None:
         (b"\x80\x02" + b"\0" * 60, ".pth"),
         (struct.pack("<Q", 2**63) + b"{" + b" " * 60, ".safetensors"),
         (struct.pack("<Q", 8) + b'{"x":{}}' + b" " * 8, ".safetensors"),
-        (b'<!DOCTYPE html><html><body>404 Not Found</body></html>', ".safetensors"),
+        (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", ".safetensors"),
     ],
     ids=["empty", "noise", "zip", "pickle", "endless-header", "bad-header", "html"],
 )

@@ -11,11 +11,10 @@ def label_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns labels (H, W) int64, 0 outside and 1..n inside, numbered by their first pixel row by row; and the areas (n + 1,)
     int64 of each label, that of 0 being what lies outside.
     """
-    height, width = mask.shape
     edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     rows, starts = np.nonzero(edges == 1)  # the runs, row by row, from left to right
     _, ends = np.nonzero(edges == -1)  # exclusive
-    group = _join(_touching(rows, starts, ends, width), len(rows))
+    group = _join(_touching(rows, starts, ends, mask.shape[1]), len(rows))
     _, group = np.unique(group, return_inverse=True)
     labels = np.zeros(mask.shape, np.int64)
     labels[mask] = np.repeat(group + 1, ends - starts)

@@ -32,9 +32,7 @@ def mask_picture(mask: np.ndarray) -> Image.Image:
     return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
-def overlay(
-    image: np.ndarray, masks: np.ndarray, prompts: Sequence[Prompt] = (), scores: Sequence[float] = ()
-) -> Image.Image:
+def overlay(image: np.ndarray, masks: np.ndarray, prompts: Sequence[Prompt] = (), scores: Sequence[float] = ()) -> Image.Image:
     """The picture with each mask tinted and outlined, the prompts drawn, and each mask's score beside it."""
     unit = max(1, round(min(image.shape[:2]) / 300))  # the width of lines, so that big pictures get big marks
     pixels = image.astype(np.float32)

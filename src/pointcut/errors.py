@@ -1,18 +1,18 @@
 """Every error that Pointcut raises on purpose. Messages say what was expected, what was found, and what to do next.
 
-    PointcutError                 catch this for all of them
-    ├── InputError                what was passed in cannot be used
-    │   ├── UnreadableImage       not an image, broken, or of a kind that needs an extra
-    │   ├── ImageTooLarge         more pixels than the limit; nothing was decoded
-    │   └── InvalidPrompt         a point outside the picture, a box of no area, shapes that do not match
-    ├── ModelError                a model cannot be had
-    │   ├── UnknownModel          no such name, Hub id or file
-    │   ├── WeightsNotFound       known, but not on this machine, and it cannot be downloaded now
-    │   ├── WeightsRefused        the file could run code, or holds more than plain tensors
-    │   └── WeightsMismatch       broken or incomplete, a digest that differs, or tensors of another network
-    ├── DeviceUnavailable         the device that was asked for is not on this machine
-    ├── MissingExtra              an optional dependency is not installed
-    └── OutputError               a result cannot be written
+PointcutError                 catch this for all of them
+├── InputError                what was passed in cannot be used
+│   ├── UnreadableImage       not an image, broken, or of a kind that needs an extra
+│   ├── ImageTooLarge         more pixels than the limit; nothing was decoded
+│   └── InvalidPrompt         a point outside the picture, a box of no area, shapes that do not match
+├── ModelError                a model cannot be had
+│   ├── UnknownModel          no such name, Hub id or file
+│   ├── WeightsNotFound       known, but not on this machine, and it cannot be downloaded now
+│   ├── WeightsRefused        the file could run code, or holds more than plain tensors
+│   └── WeightsMismatch       broken or incomplete, a digest that differs, or tensors of another network
+├── DeviceUnavailable         the device that was asked for is not on this machine
+├── MissingExtra              an optional dependency is not installed
+└── OutputError               a result cannot be written
 """
 
 from __future__ import annotations

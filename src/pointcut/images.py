@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import ImageTooLarge, UnreadableImage
 
@@ -88,7 +88,7 @@ def _from_file(file: IO[bytes], name: str, max_pixels: int) -> np.ndarray:
         return _from_pil(image, name, max_pixels)
     except Image.DecompressionBombError:
         raise ImageTooLarge(f"{name}: far more than the limit of {max_pixels / 1e6:g} million pixels") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnreadableImage(f"{name}: not an image of a known kind ({', '.join(_decoders())})") from None
     except (UnreadableImage, ImageTooLarge):
         raise

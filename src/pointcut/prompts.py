@@ -93,7 +93,7 @@ def _point_lists(points: PointsLike | None) -> list[np.ndarray] | None:
     if not items:
         raise InvalidPrompt("points is empty: give at least one (x, y)")
     try:
-        depth = {np.ndim(item) for item in items}  # type: ignore[arg-type]
+        depth = {np.ndim(item) for item in items}
     except ValueError:
         depth = set()
     lists = [_floats(points, "points")] if depth == {1} else [_floats(item, "points") for item in items]  # type: ignore[arg-type]

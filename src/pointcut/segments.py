@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from . import draw, masks, rle
 from .errors import InputError, OutputError
@@ -92,16 +93,21 @@ class Segments:
         ids = self.objects[order]
         return tuple(self[order[ids == i]] for i in np.unique(ids))
 
+    @property
+    def union(self) -> np.ndarray:
+        """(H, W) bool: all masks together."""
+        return np.logical_or.reduce(self.masks, axis=0)
+
     def rle(self) -> list[rle.Rle]:
         """Each mask in COCO's compressed run-length encoding."""
         return [rle.encode(mask) for mask in self.masks]
 
-    def picture(self, kind: Kind):  # type: ignore[no-untyped-def]  # a PIL image; PIL is not imported for its name alone
+    def picture(self, kind: Kind) -> Image.Image:
         """A PIL image: `cutout` (RGBA), `mask` (grey) of all masks together, or `overlay` with prompts and scores."""
         if kind == "cutout":
-            return draw.cutout(self.image, self.masks.any(axis=0))
+            return draw.cutout(self.image, self.union)
         if kind == "mask":
-            return draw.mask_picture(self.masks.any(axis=0))
+            return draw.mask_picture(self.union)
         if kind == "overlay":
             shown = [self.prompts[i] for i in np.unique(self.objects) if i < len(self.prompts)]
             return draw.overlay(self.image, self.masks, shown, self.scores.tolist())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def _show_prompt(prompt: Prompt, axis: Axes) -> None:
         axis.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="green", linewidth=2)
 
 
-def _pyplot():  # type: ignore[no-untyped-def]  # matplotlib may be absent
+def _pyplot() -> Any:
     try:
         from matplotlib import pyplot
     except ImportError:

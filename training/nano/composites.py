@@ -1,7 +1,7 @@
 """Training pictures drawn by the recipe: cut-out objects and random shapes pasted over photographs.
 
-The few labelled photographs hold a few hundred objects; pasted over one another, turned, scaled, recoloured, cast with shadows
-and cut by others they give a new picture every time, with exact borders. Everything is drawn from the generator that is passed in.
+The few labelled photographs hold a few hundred objects; pasted over one another, turned, scaled, recoloured, with shadows, and
+cut by others they give a new picture every time, with exact borders. Everything is drawn from the generator that is passed in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The training photographs: folders of `images/` and `masks/` to arrays in memory.
 
-Layout: `<set>/images/X.jpg` with `<set>/masks/X.png` (palette PNG: 0 unlabelled, 1..254 objects, 255 void), or one folder deeper
-for video frames; a set without masks gives textures only.
+Layout: `<set>/images/X.jpg` with `<set>/masks/X.png` (palette PNG: 0 unlabelled, 1..254 objects, 255 void), or one folder
+deeper for video frames; a set without masks gives textures only.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +128,9 @@ class Trainer:
 
     def batches(self, phase: Phase) -> DataLoader:
         data = Batches(self.args.data, phase.side, phase.pictures, self.args.objects, self.args.seed + self.step, Mixture())
-        return DataLoader(data, batch_size=None, num_workers=self.args.workers, prefetch_factor=3 if self.args.workers else None)
+        return DataLoader(
+            data, batch_size=None, num_workers=self.args.workers, prefetch_factor=3 if self.args.workers else None
+        )
 
     def train_step(self, batch: Batch, phase: Phase) -> None:
         progress = min(1.0, self.seconds / self.total)

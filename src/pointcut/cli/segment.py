@@ -46,7 +46,8 @@ def segment(
         list[str] | None, typer.Option("--box", metavar="X0,Y0,X1,Y1", help="A box around the object; repeat for more objects.")
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option("--mask", metavar="FILE", help="A rough mask, a picture of the same size: not black is object.")
+        Path | None,
+        typer.Option("--mask", metavar="FILE", help="A rough mask, a picture of the same size: not black is object."),
     ] = None,
     multimask: Annotated[
         bool | None,
@@ -59,7 +60,9 @@ def segment(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where results go; by default beside each picture.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON on stdout; files are written as well.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results as JSON on stdout; files are written as well.")
+    ] = False,
 ) -> None:
     """Cut what you point at out of a picture.
 
@@ -154,7 +157,7 @@ def _one(segmenter: Segmenter, image: Path, request: Request, out: Path | None) 
 
     def write() -> None:
         for kind, path in files.items():
-            best.save(path, kind)  # type: ignore[arg-type]  # the keys above are the kinds
+            best.save(path, kind)
 
     clock.time("write", write)
     record = {
@@ -190,7 +193,7 @@ def _rough_mask(path: Path) -> np.ndarray:
     """A mask picture to bool (H, W): whatever is not black is object."""
     from ..images import open_image
 
-    return open_image(path).any(axis=2)
+    return open_image(path).max(axis=2) > 0
 
 
 def _prompt_record(request: Request) -> dict[str, Any]:

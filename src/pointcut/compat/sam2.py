@@ -66,7 +66,9 @@ def build_sam2(
     """
     _refuse(kwargs)
     if hydra_overrides_extra:
-        raise InputError(f"hydra overrides are not supported, got {list(hydra_overrides_extra)}; edit the config in pointcut.nets")
+        raise InputError(
+            f"hydra overrides are not supported, got {list(hydra_overrides_extra)}; edit the config in pointcut.nets"
+        )
     name = _MODEL_OF_CONFIG.get(PurePath(config_file).name, _MODEL_OF_CONFIG.get(f"{PurePath(config_file).name}.yaml"))
     if name is None:
         raise specs.unknown(config_file)
@@ -159,9 +161,7 @@ class SAM2ImagePredictor:
         """
         if not self._is_image_set:
             raise RuntimeError("An image must be set with .set_image(...) before mask prediction.")
-        return self._answer(
-            0, point_coords, point_labels, box, mask_input, multimask_output, return_logits, normalize_coords
-        )
+        return self._answer(0, point_coords, point_labels, box, mask_input, multimask_output, return_logits, normalize_coords)
 
     def predict_batch(
         self,
@@ -178,10 +178,20 @@ class SAM2ImagePredictor:
             raise AssertionError("This function should only be used when in batched mode")
         if not self._is_image_set:
             raise RuntimeError("An image must be set with .set_image_batch(...) before mask prediction.")
-        batches = (point_coords_batch, point_labels_batch, box_batch, mask_input_batch)
+
+        def of(batch: list[np.ndarray] | None, i: int) -> np.ndarray | None:
+            return None if batch is None else batch[i]
+
         answers = [
             self._answer(
-                i, *(None if b is None else b[i] for b in batches), multimask_output, return_logits, normalize_coords
+                i,
+                of(point_coords_batch, i),
+                of(point_labels_batch, i),
+                of(box_batch, i),
+                of(mask_input_batch, i),
+                multimask_output,
+                return_logits,
+                normalize_coords,
             )
             for i in range(len(self._encoded))
         ]

@@ -117,7 +117,9 @@ class ResizeLongestSide:
     def apply_coords_torch(self, coords: Tensor, original_size: tuple[int, ...]) -> Tensor:
         frame = self.frame(original_size)
         height, width = frame.content
-        return deepcopy(coords).to(torch.float) * coords.new_tensor([width / frame.width, height / frame.height], dtype=torch.float)
+        return deepcopy(coords).to(torch.float) * coords.new_tensor(
+            [width / frame.width, height / frame.height], dtype=torch.float
+        )
 
     def apply_boxes_torch(self, boxes: Tensor, original_size: tuple[int, ...]) -> Tensor:
         return self.apply_coords_torch(boxes.reshape(-1, 2, 2), original_size).reshape(-1, 4)

@@ -58,8 +58,8 @@ class ConvNet(nn.Module):
             Stage(a, b, depth) for a, b, depth in zip(inputs, config.widths, config.stages, strict=False)
         )
 
-    def bake(self, input_size: int) -> None:
-        """Folds every normalisation into its convolution; the input size does not matter here."""
+    def bake(self, input_size: int) -> None:  # noqa: ARG002  # trunks are baked alike; the size does not matter here
+        """Folds every normalisation into its convolution."""
         for module in self.modules():
             if isinstance(module, ConvNorm):
                 module.bake()

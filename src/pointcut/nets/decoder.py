@@ -79,7 +79,7 @@ class DecoderConfig:
     """Whether a token tells if the object is there (SAM 2)."""
     iou_sigmoid: bool = True
     stability_fallback: bool = True
-    """Whether the single mask gives way to the best of three where it is unstable (SAM 2's `dynamic_multimask_via_stability`)."""
+    """Whether an unstable single mask gives way to the best of three (SAM 2's `dynamic_multimask_via_stability`)."""
     fuser_depth: int = 0
     """ConvNeXt blocks over the cells between dense prompt and transformer; none in the published models."""
 

@@ -6,6 +6,8 @@ h heads, d channels of a head.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,7 +40,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         widths = [width_in] + [width_hidden] * (depth - 1) + [width_out]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.act = activation()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -77,9 +77,7 @@ class MemoryAttention(nn.Module):
         self.layers = nn.ModuleList(MemoryAttentionLayer(config) for _ in range(config.attention_depth))
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(
-        self, cells: Tensor, positions: Tensor, memory: Tensor, memory_positions: Tensor, pointers: int
-    ) -> Tensor:
+    def forward(self, cells: Tensor, positions: Tensor, memory: Tensor, memory_positions: Tensor, pointers: int) -> Tensor:
         """(B, S, C) cells and positions, (B, M, C_mem) memory and positions, the last `pointers` of them pointer tokens."""
         side = int(cells.shape[1] ** 0.5)
         rotations = axial_rotations(cells.shape[2], side, side, cells.device)

@@ -11,6 +11,9 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .convnet import ConvNet
+from .hiera import Hiera
+
 
 class FpnNeck(nn.Module):
     """Brings the trunk's maps to one width; the two coarsest are added up, the finer ones stand alone."""
@@ -31,7 +34,7 @@ class FpnNeck(nn.Module):
 class ImageEncoder(nn.Module):
     """Trunk and neck: pixels (B, 3, S, S) to maps at 1/4, 1/8 and 1/16."""
 
-    def __init__(self, trunk: nn.Module, neck: FpnNeck) -> None:
+    def __init__(self, trunk: Hiera | ConvNet, neck: FpnNeck) -> None:
         super().__init__()
         self.trunk = trunk
         self.neck = neck

@@ -34,9 +34,10 @@ class Prompts(NamedTuple):
     masks: Tensor | None = None
     """(N, 1, m, m) logits."""
 
-    def __len__(self) -> int:  # type: ignore[override]
-        first = next(x for x in (self.points, self.boxes, self.masks) if x is not None)
-        return first.shape[0]
+    @property
+    def rows(self) -> int:
+        """N."""
+        return next(x.shape[0] for x in (self.points, self.boxes, self.masks) if x is not None)
 
 
 class PromptTokens(NamedTuple):
@@ -96,7 +97,7 @@ class PromptEncoder(nn.Module):
         return PromptTokens(self.encode_sparse(prompts), self.encode_dense(prompts))
 
     def encode_sparse(self, prompts: Prompts) -> Tensor:
-        count, device = len(prompts), self.no_mask_embed.weight.device
+        count, device = prompts.rows, self.no_mask_embed.weight.device
         points = torch.zeros(count, 0, 2, device=device) if prompts.points is None else prompts.points
         labels = torch.zeros(count, 0, device=device) if prompts.labels is None else prompts.labels
         has_points, has_box = prompts.points is not None, prompts.boxes is not None
@@ -117,16 +118,17 @@ class PromptEncoder(nn.Module):
     def embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
         """(N, T, 2), (N, T) -> (N, T, C)."""
         positions = self.pe_layer((points + 0.5) / self.input_size)
-        table = torch.cat([self.not_a_point_embed.weight, *(e.weight for e in self.point_embeddings)])  # (5, C)
-        kind = table[labels.long() + 1]  # (N, T, C)
-        return torch.where((labels == PADDING)[..., None], kind, positions + kind)
+        kinds = [self.not_a_point_embed, *self.point_embeddings]
+        table = torch.cat([kind.get_parameter("weight") for kind in kinds])  # (5, C)
+        embedded = table[labels.long() + 1]  # (N, T, C)
+        return torch.where((labels == PADDING)[..., None], embedded, positions + embedded)
 
     def encode_dense(self, prompts: Prompts) -> Tensor | None:
         if not self.config.drawn:
             return None if prompts.masks is None else self.mask_downscaling(prompts.masks)
         maps = draw_prompts(prompts, 4 * self.side, self.input_size, self.no_mask_embed.weight.device)
         blank = prompts.masks is None
-        logits = maps.new_zeros(len(prompts), 1, *maps.shape[2:]) if prompts.masks is None else prompts.masks
+        logits = maps.new_zeros(prompts.rows, 1, *maps.shape[2:]) if prompts.masks is None else prompts.masks
         dense = self.mask_downscaling(torch.cat([logits / 8, maps], dim=1))  # logits are a few units, maps at most one
         return dense + self.no_mask_embed.weight[:, :, None, None] if blank else dense
 
@@ -138,7 +140,7 @@ def draw_prompts(prompts: Prompts, side: int, input_size: int, device: torch.dev
     maximum, as the disks of RITM (Sofiiuk et al., "Reviving Iterative Training", section 3.1).
     """
     centre = (torch.arange(side, device=device) + 0.5) / side  # of a map's cell, in the unit interval
-    maps = torch.zeros(len(prompts), DRAWN_MAPS, side, side, device=device)
+    maps = torch.zeros(prompts.rows, DRAWN_MAPS, side, side, device=device)
     if prompts.points is not None and prompts.labels is not None and prompts.points.shape[1]:
         unit = (prompts.points.float() + 0.5) / input_size  # (N, T, 2)
         bump_x = torch.exp(-0.5 * ((centre - unit[..., :1]) / radius) ** 2)  # (N, T, side)

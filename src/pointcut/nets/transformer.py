@@ -11,7 +11,7 @@ Letters: N prompts, T tokens of a prompt, S cells of the image, C channels.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -86,17 +86,22 @@ class TwoWayTransformer(nn.Module):
         self.final_attn_token_to_image = Attention(width, heads, downsample=2)
         self.norm_final_attn = nn.LayerNorm(width)
 
+    @property
+    def blocks(self) -> list[TwoWayBlock]:
+        return cast("list[TwoWayBlock]", list(self.layers))
+
     def image_tokens(self, embedding: Tensor, positions: Tensor) -> ImageTokens:
         """(1|N, C, h, w) and (1, S, C) -> the image's side of the first layer."""
-        return self.layers[0].project(embedding.flatten(2).transpose(1, 2), positions)
+        first = self.blocks[0]
+        return first.project(embedding.flatten(2).transpose(1, 2), positions)
 
     def forward(self, prompt: Tensor, image: ImageTokens) -> tuple[Tensor, Tensor]:
         """(N, T, C) -> tokens (N, T, C) and cells (N, S, C)."""
         tokens = prompt
-        for i, layer in enumerate(self.layers):
+        for i, block in enumerate(self.blocks):
             if i:
-                image = layer.project(image.cells, image.positions)
-            tokens, cells = layer(tokens, prompt, image)
+                image = block.project(image.cells, image.positions)
+            tokens, cells = block(tokens, prompt, image)
             image = image._replace(cells=cells)
         final = self.final_attn_token_to_image
         tokens = tokens + final(tokens + prompt, image.cells + image.positions, image.cells)

@@ -1,7 +1,7 @@
 """SAM 1's image encoder: a plain vision transformer with windowed attention and decomposed relative positions.
 
-Sources: Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection" (ViTDet), section 3; Li et al., "MViTv2",
-section 4.1 (relative positions);
+Sources: Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection" (ViTDet), section 3; Li et al.,
+"MViTv2", section 4.1 (relative positions);
 https://github.com/facebookresearch/segment-anything/blob/main/segment_anything/modeling/image_encoder.py
 
 Letters: B batch (times windows), H and W rows and columns of the map or window, C channels, h heads, d channels of a head.

@@ -37,8 +37,7 @@ class Segmenter:
 
     def frame(self, image: np.ndarray) -> Frame:
         """How a picture lies in this model's square."""
-        fit = "pad" if isinstance(self.net, Sam1) else "squash"
-        return Frame(image.shape[0], image.shape[1], self.net.input_size, fit)
+        return Frame(image.shape[0], image.shape[1], self.net.input_size, "pad" if isinstance(self.net, Sam1) else "squash")
 
     def encode(self, image: ImageSource, *, max_pixels: int = MAX_PIXELS) -> EncodedImage:
         """Encodes a picture: a path, bytes, file object, PIL image, or uint8 array (H, W[, 3|4]) in RGB order.
@@ -64,9 +63,7 @@ class Segmenter:
         squares = torch.cat([to_square(image, frame, self.device) for image, frame in zip(images, frames, strict=True)])
         return self.encode_squares(squares, images, frames)
 
-    def encode_squares(
-        self, squares: Tensor, images: Sequence[np.ndarray], frames: Sequence[Frame]
-    ) -> list[EncodedImage]:
+    def encode_squares(self, squares: Tensor, images: Sequence[np.ndarray], frames: Sequence[Frame]) -> list[EncodedImage]:
         """The tensor-level call under `encode`: normalised squares (B, 3, S, S) of pictures (H, W, 3) and their frames."""
         encoded = []
         with torch.inference_mode():

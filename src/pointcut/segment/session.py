@@ -93,7 +93,7 @@ class EncodedImage:
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         order = np.argsort(joined["objects"], kind="stable")
         fields = {name: rows[order] for name, rows in joined.items()}
-        return Segments(image=self.image, prompts=prompts, **{"object_scores": None, **fields})
+        return Segments(self.image, prompts=prompts, object_scores=fields.pop("object_scores", None), **fields)
 
     def decode(self, prompts: Prompts, multimask: bool) -> Masks:
         """The tensor-level call under `segment`: prompts in pixels of the model's square -> low-resolution masks."""
@@ -135,12 +135,11 @@ class EncodedImage:
         first, device = prompts[0], self.device
         points = np.stack([p.points for p in prompts])
         has_points = points.shape[1] > 0
+        boxes = [p.box for p in prompts if p.box is not None]  # of all or of none
         return Prompts(
             points=torch.from_numpy(self.frame.points_to_model(points)).to(device) if has_points else None,
             labels=torch.from_numpy(np.stack([p.labels for p in prompts])).to(device) if has_points else None,
-            boxes=None
-            if first.box is None
-            else torch.from_numpy(self.frame.boxes_to_model(np.stack([p.box for p in prompts]))).to(device),
+            boxes=torch.from_numpy(self.frame.boxes_to_model(np.stack(boxes))).to(device) if boxes else None,
             masks=None if first.mask is None else torch.stack([self._mask_prompt(p.mask) for p in prompts])[:, None],
         )
 
@@ -200,7 +199,9 @@ def load_encoded(path: str | os.PathLike[str], net: Promptable, device: torch.de
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     if metadata["decoder"] != decoder_digest(net):
-        raise WeightsMismatch(f"{path}: was encoded by {model} with other weights; load that model, or encode the picture again")
+        raise WeightsMismatch(
+            f"{path}: was encoded by {model} with other weights; load that model, or encode the picture again"
+        )
     high_res = tuple(tensors[name] for name in sorted(tensors) if name.startswith("high_res_"))
     with torch.inference_mode():
         side = net.image_side(ImageFeatures(tensors["embedding"], high_res))

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from ..errors import OutputError, UnknownModel, WeightsMismatch, WeightsNotFound
 from .specs import NANO, SUFFIXES, ModelSpec, find, unknown
@@ -115,16 +116,17 @@ def download(file: HubFile) -> Path:
         raise UnknownModel(f"the Hub has no {file.file} in {file.repository}@{file.revision} ({_first_line(error)})") from None
     except WeightsMismatch:
         raise
-    except (OSError, *_http_errors()) as error:
+    except _download_errors() as error:
         raise _absent(file, f"the download failed: {_first_line(error)}") from error
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
     return file.place
 
 
-def _http_errors() -> tuple[type[Exception], ...]:
-    """What the HTTP client of the Hub's library raises: httpx with its releases 1.x, httpx2 with 2.x."""
-    return tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
+def _download_errors() -> tuple[type[Exception], ...]:
+    """Disk, sockets, and the Hub library's HTTP client: httpx with its releases 1.x, httpx2 with 2.x."""
+    clients = (sys.modules.get(name) for name in ("httpx", "httpx2"))
+    return (OSError, *(cast("type[Exception]", client.HTTPError) for client in clients if client))
 
 
 def check(path: Path, size: int | None, etag: str | None) -> str:

@@ -74,7 +74,7 @@ MODELS: tuple[ModelSpec, ...] = (
 
 
 def find(name: str) -> ModelSpec | None:
-    """The row of a name, in any spelling that people use: `sam2.1-tiny`, `sam2.1_hiera_tiny`, `vit_b`, a Hub id, a file name."""
+    """The row of a name, as people spell it: `sam2.1-tiny`, `sam2.1_hiera_tiny`, `vit_b`, a Hub id, a file name."""
     wanted = _plain(name)
     for spec in MODELS:
         known = {spec.name, spec.hub_id, spec.hub_id.rpartition("/")[2], spec.meta_file, spec.meta_file.rpartition(".")[0]}

@@ -1,0 +1,82 @@
+"""What is shown runs: the tutorial script, matplotlib pictures, and the commands of the README."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+import torch
+
+import pointcut
+
+from conftest import PHOTOS, ROOT
+
+mpl.use("Agg")
+
+
+def tutorial(*arguments: object) -> str:
+    command = [sys.executable, ROOT / "examples" / "tutorial.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_tutorial_with_nano(tmp_path: Path) -> None:
+    printed = tutorial("--out", tmp_path)
+    assert [line.split(":")[0] for line in printed.splitlines()] == ["1 clicks", "2 clicks", "4 clicks"]
+    assert "masks (3, 400, 600) bool" in printed
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tutorial_1.png", "tutorial_2.png", "tutorial_4.png"]
+
+
+def test_tutorial_with_a_checkpoint_file(reproducible, tmp_path: Path) -> None:
+    torch.save(reproducible("sam_vit_b_01ec64"), tmp_path / "sam_vit_b_01ec64.pth")
+    printed = tutorial("--model-type", "vit_b", "--checkpoint", tmp_path / "sam_vit_b_01ec64.pth", "--out", tmp_path)
+    assert "logits (3, 256, 256)" in printed
+
+
+def test_show(cat: pointcut.EncodedImage, tmp_path: Path) -> None:
+    cut = cat.segment(points=[(220, 150), (30, 30)], labels=[1, 0], boxes=(150, 60, 330, 260), multimask=True)
+    figure = pointcut.show(cut, title="a cat")
+    assert len(figure.axes) == 3
+    assert figure.axes[0].get_title() == f"score {cut.scores[0]:.3f}"
+    figure.savefig(tmp_path / "show.png")
+    from matplotlib import pyplot as plt
+
+    _, axis = plt.subplots()
+    pointcut.show_mask(cut.masks[0], axis, random_color=True)
+    assert len(axis.images) == 1
+    plt.close("all")
+
+
+def readme_blocks(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def readme_commands() -> list[str]:
+    lines = [line for block in readme_blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("pointcut ") and "sam2.1" not in line]  # those fetch weights
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_readme_commands(command: str, tmp_path: Path) -> None:
+    arguments = [part.replace("examples/photos", str(PHOTOS)) for part in shlex.split(command)[1:]]
+    subprocess.run([sys.executable, "-m", "pointcut", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("code", readme_blocks("python"))
+def test_readme_code(code: str, tmp_path: Path) -> None:
+    code = code.replace("examples/photos", str(PHOTOS))
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_readme_has_commands_code_and_pictures() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(readme_commands()) >= 3
+    assert readme_blocks("python")
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    assert pictures
+    for picture in pictures:
+        assert (ROOT / picture).is_file(), picture

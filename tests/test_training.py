@@ -1,0 +1,152 @@
+"""The recipe of the built-in model: pictures are drawn as meant, a step learns, a stopped run goes on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pointcut
+from batches import Batches, Mixture, inner_click, noisy_box
+from composites import blob, composite, random_view
+from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
+from photos import Photo, load_sets, objects_of
+from train import Trainer, interaction_loss
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sets in the layout of the recipe: four labelled pictures, two textures."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for i in range(4):
+        labels = np.zeros((90, 120), np.uint8)
+        labels[10:50, 10 + 5 * i : 70] = 1
+        labels[60:80, 60:110] = 2
+        labels[:4] = 255
+        image = rng.integers(0, 90, (90, 120, 3), dtype=np.uint8) + (labels == 1)[..., None] * np.uint8(120)
+        for kind, picture in (("images", image), ("masks", labels)):
+            (root / "objects" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(root / "objects" / kind / f"{i}.png")
+    (root / "textures" / "images").mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(root / "textures" / "images" / "a.jpg")
+    return root
+
+
+def test_sets(data: Path) -> None:
+    sets = load_sets(data)
+    assert {name: len(photos) for name, photos in sets.items()} == {"objects": 4, "textures": 1}
+    assert objects_of(sets["objects"][0], 0.01) == [1, 2]
+    with pytest.raises(SystemExit, match="no folder named 'images'"):
+        load_sets(data / "objects" / "masks")
+
+
+def test_views_and_composites(data: Path) -> None:
+    sets, rng = load_sets(data), np.random.default_rng(1)
+    for _ in range(20):
+        scene = random_view(sets["objects"][0], 64, rng, (0.2, 1.0))
+        drawn = composite(scene, sets["objects"], sets["textures"], rng)
+        assert drawn.image.shape == (64, 64, 3)
+        assert drawn.image.dtype == np.uint8
+        assert drawn.labels.shape == (64, 64)
+        changed = (drawn.labels != scene.labels).any()
+        assert not changed or (drawn.image != scene.image).any()
+        assert set(np.unique(blob(64, rng))) <= {0, 1}
+
+
+def test_batches_are_seeded_and_prompts_lie_on_their_objects(data: Path) -> None:
+    first, again = (next(iter(Batches(data, 64, 2, 3, 7, Mixture()))) for _ in range(2))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.boxes, again.boxes)
+    assert first.images.shape == (2, 3, 64, 64)
+    assert first.masks.shape == (2, 3, 64, 64)
+    for masks, clicks in zip(first.masks, first.clicks, strict=True):
+        for mask, (x, y) in zip(masks, clicks.int().tolist(), strict=True):
+            assert mask[y, x] == 1
+
+
+def test_clicks_and_boxes_of_a_mask() -> None:
+    mask, rng = np.zeros((50, 50), np.uint8), np.random.default_rng(0)
+    mask[10:30, 5:45] = 1
+    for _ in range(30):
+        x, y = inner_click(mask, rng)
+        assert mask[int(y), int(x)]
+        x0, y0, x1, y1 = noisy_box(mask > 0, rng, 0.1)
+        assert 0 <= x0 < x1 <= 50
+        assert 0 <= y0 < y1 <= 50
+        assert abs(x0 - 5) <= 8
+        assert abs(y1 - 30) <= 4
+
+
+def test_losses_order_masks_by_how_right_they_are() -> None:
+    masks = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    masks[0, 16:48, 16:48] = 1
+    target = target_of(masks)
+    right = torch.where(target.share > 0.5, 6.0, -6.0)
+    logits = torch.stack([right, right.roll(4, 2), -right], dim=1)
+    first, second, third = mask_losses(logits, target)[0].tolist()
+    assert first < second < third
+    assert true_ious(logits, target)[0, 0] == 1
+    assert true_ious(logits, target)[0, 2] == 0
+
+
+def test_corrective_clicks_fall_on_what_is_wrong() -> None:
+    share = torch.zeros(2, 16, 16)
+    share[:, 4:12, 4:12] = 1
+    target = Target(share, torch.ones_like(share))
+    logits = torch.full((2, 16, 16), -5.0)
+    logits[0, 4:12, 4:7] = 5  # most of the object is missed
+    logits[1, 4:12, 4:12] = 5
+    logits[1, 0:3, 0:12] = 5  # something else is added
+    xy, labels = corrective_clicks(logits, target)
+    assert labels[:, 0].tolist() == [1, 0]
+    for i, (x, y) in enumerate((xy[:, 0] / 4).int().tolist()):
+        assert (share[i, y, x] > 0.5) != (logits[i, y, x] > 0)
+
+
+def arguments(data: Path, out: Path, minutes: float) -> argparse.Namespace:
+    return argparse.Namespace(
+        data=data,
+        out=out,
+        phase=[f"64:2:{minutes}"],
+        objects=2,
+        lr=1e-3,
+        seed=1,
+        device="cpu",
+        workers=0,
+        stop_after=float("inf"),
+    )
+
+
+def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(arguments(data, tmp_path, 0.05))
+    batch = next(trainer.batches(trainer.phases[0]).__iter__())
+    trainer.resize(64)
+    before, _ = interaction_loss(trainer.net, batch, np.random.default_rng(0))
+    for _ in range(25):
+        trainer.train_step(batch, trainer.phases[0])
+    after, _ = interaction_loss(trainer.net, batch, np.random.default_rng(0))
+    assert after < before
+    trainer.save()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rows[0]["step"] == 20
+
+    resumed = Trainer(arguments(data, tmp_path, 0.05))
+    assert resumed.step == 25
+    for mine, theirs in zip(resumed.net.parameters(), trainer.net.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    resumed.run()
+    assert resumed.step > 25
+    assert not list(tmp_path.glob("*.tmp"))
+    model = pointcut.load(tmp_path / "nano.safetensors", device="cpu")
+    assert model.name == "nano"
+    assert len(model.encode(np.zeros((30, 40, 3), np.uint8)).segment(points=[(3, 3)])) == 3
+
+
+def test_photo_is_what_is_seen() -> None:
+    photo = Photo(np.zeros((8, 8, 3), np.uint8), np.full((8, 8), 255, np.uint8))
+    assert objects_of(photo, 0.0) == []
