@@ -18,8 +18,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 PHOTO = Path(__file__).parents[1] / "examples" / "photos" / "coffee.jpg"
 SIZE = (1800, 1200)
@@ -100,24 +104,30 @@ def theirs(folder: Path) -> dict[str, object]:
     return row(loaded, seconds(encode, 3), seconds(click, 9), click())
 
 
-def random_weights(folder: Path) -> None:
-    """A `Sam2Model` whose every part matters, written as transformers writes it."""
+def randomise(model: torch.nn.Module) -> torch.nn.Module:
+    """Gives a SAM of transformers seeded weights that let every part matter; its own leave many at zero."""
     import torch
-    from transformers import Sam2Config, Sam2Model
 
-    torch.manual_seed(0)
-    model = Sam2Model(Sam2Config())
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, value in model.named_parameters():
-            noise = torch.randn(value.shape)
+            noise = torch.randn(value.shape, generator=generator)
             if value.ndim > 1:
                 value.copy_(noise / value[0].numel() ** 0.5)
             else:
                 value.copy_(0.02 * noise if name.endswith("bias") else 1 + 0.1 * noise)
-        matrix = torch.randn(2, 128)
+        # one matrix under two names, as in every published file; transformers ties them only when it loads
+        matrix = torch.randn(2, 128, generator=generator)
         model.shared_image_embedding.positional_embedding.copy_(matrix)
         model.prompt_encoder.shared_embedding.positional_embedding.copy_(matrix)
-    model.save_pretrained(folder)
+    return model.eval()
+
+
+def random_weights(folder: Path) -> None:
+    """A `Sam2Model` with such weights, written as transformers writes it."""
+    from transformers import Sam2Config, Sam2Model
+
+    randomise(Sam2Model(Sam2Config())).save_pretrained(folder)
 
 
 def measure(contender: str, folder: Path, threads: int) -> dict[str, object]:

@@ -12,27 +12,11 @@ import pointcut
 from pointcut.segment.pixels import to_square
 from pointcut.weights.keys import SAM1_TRANSFORMERS_RULES, SAM2_TRANSFORMERS_RULES, rename
 from pointcut.weights.load import CONFIGS, network_from
+from speed import randomise
 
 from conftest import PHOTOS
 
 TOLERANCE = 2e-3
-
-
-def randomise(model: torch.nn.Module) -> torch.nn.Module:
-    """Weights that let every part of a network matter; transformers leaves many at zero."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            noise = torch.randn(value.shape, generator=generator)
-            if value.ndim > 1:
-                value.copy_(noise / value[0].numel() ** 0.5)
-            else:
-                value.copy_(0.02 * noise if name.endswith("bias") else 1 + 0.1 * noise)
-        # one matrix under two names, as in every published file; transformers ties them only when it loads
-        matrix = torch.randn(2, 128, generator=generator)
-        model.shared_image_embedding.positional_embedding.copy_(matrix)
-        model.prompt_encoder.shared_embedding.positional_embedding.copy_(matrix)
-    return model.eval()
 
 
 def close(got: torch.Tensor, expected: torch.Tensor, what: str) -> None:

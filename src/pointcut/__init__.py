@@ -7,7 +7,7 @@
     cut = photo.segment(points=[(500, 375)])    # many times
     cut.best.save("dog.png")                    # RGBA cut-out
 
-Names are loaded when they are first used, so that importing the package loads no torch.
+All but the errors are loaded when they are first used, so that importing the package loads no torch.
 """
 
 from __future__ import annotations
@@ -15,57 +15,43 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .errors import (
+    DeviceUnavailable,
+    ImageTooLarge,
+    InputError,
+    InvalidPrompt,
+    MissingExtra,
+    ModelError,
+    OutputError,
+    PointcutError,
+    UnknownModel,
+    UnreadableImage,
+    WeightsMismatch,
+    WeightsNotFound,
+    WeightsRefused,
+)
+
 if TYPE_CHECKING:
-    from .errors import (
-        DeviceUnavailable,
-        ImageTooLarge,
-        InputError,
-        InvalidPrompt,
-        MissingExtra,
-        ModelError,
-        OutputError,
-        PointcutError,
-        UnknownModel,
-        UnreadableImage,
-        WeightsMismatch,
-        WeightsNotFound,
-        WeightsRefused,
-    )
     from .images import Frame, open_image
     from .prompts import Prompt
     from .segment.segmenter import Segmenter, load, load_encoded_image
     from .segment.session import EncodedImage
     from .segments import Segments
-    from .show import show, show_mask
+    from .plotting import show, show_mask
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "errors": (
-        "DeviceUnavailable",
-        "ImageTooLarge",
-        "InputError",
-        "InvalidPrompt",
-        "MissingExtra",
-        "ModelError",
-        "OutputError",
-        "PointcutError",
-        "UnknownModel",
-        "UnreadableImage",
-        "WeightsMismatch",
-        "WeightsNotFound",
-        "WeightsRefused",
-    ),
     "images": ("Frame", "open_image"),
     "prompts": ("Prompt",),
     "segment.segmenter": ("Segmenter", "load", "load_encoded_image"),
     "segment.session": ("EncodedImage",),
     "segments": ("Segments",),
-    "show": ("show", "show_mask"),
+    "plotting": ("show", "show_mask"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # the same names once more, as text, for tools that read the source
+__all__ = [
     "DeviceUnavailable",
     "EncodedImage",
     "Frame",

@@ -17,22 +17,6 @@ PointcutError                 catch this for all of them
 
 from __future__ import annotations
 
-__all__ = [
-    "DeviceUnavailable",
-    "ImageTooLarge",
-    "InputError",
-    "InvalidPrompt",
-    "MissingExtra",
-    "ModelError",
-    "OutputError",
-    "PointcutError",
-    "UnknownModel",
-    "UnreadableImage",
-    "WeightsMismatch",
-    "WeightsNotFound",
-    "WeightsRefused",
-]
-
 
 class PointcutError(Exception):
     """The root: catch it for every error that Pointcut raises on purpose."""

@@ -81,7 +81,7 @@ class EncodedImage:
         """
         if previous is not None and mask is not None:
             raise InvalidPrompt("give previous (segments to refine) or mask (a rough mask), not both")
-        prompts = parse_prompts(points, labels, boxes, self._fed_back(previous) if previous else mask, self.size)
+        prompts = parse_prompts(points, labels, boxes, mask if previous is None else self._fed_back(previous), self.size)
         groups: dict[tuple[int, bool, bool, bool], list[int]] = {}
         for i, prompt in enumerate(prompts):
             many = prompt.ambiguous if multimask is None else multimask
