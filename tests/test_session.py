@@ -51,6 +51,16 @@ def test_the_mask_holds_what_was_pointed_at(cat: pointcut.EncodedImage) -> None:
     assert y0 < 160 < y1
 
 
+def test_segments_are_immutable(cat: pointcut.EncodedImage) -> None:
+    cut = cat.segment(points=FACE)
+    with pytest.raises(ValueError, match="read-only"):
+        cut.masks[0, 0, 0] = True
+    with pytest.raises(AttributeError):
+        cut.scores = np.zeros(3)  # type: ignore[misc]
+    assert len(cut[[2, 0]]) == 2
+    assert [len(c) for c in cut] == [1, 1, 1]
+
+
 def test_refining(cat: pointcut.EncodedImage) -> None:
     first = cat.segment(points=FACE)
     second = cat.segment(points=[*FACE, (20, 20)], labels=[1, 0], previous=first)

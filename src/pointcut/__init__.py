@@ -33,11 +33,11 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .images import Frame, open_image
+    from .plotting import show, show_mask
     from .prompts import Prompt
     from .segment.segmenter import Segmenter, load, load_encoded_image
     from .segment.session import EncodedImage
     from .segments import Segments
-    from .plotting import show, show_mask
 
 __version__ = "0.1.0"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -44,6 +44,14 @@ class Segments:
     """The prompt of each object."""
     object_scores: np.ndarray | None = None
     """(N,) float32 logit that there is an object at all; None where the model does not tell (SAM 1)."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                view = value.view()  # the caller's own array stays as writeable as it was
+                view.setflags(write=False)
+                object.__setattr__(self, field.name, view)
 
     def __len__(self) -> int:
         return len(self.masks)
