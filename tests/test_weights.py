@@ -206,7 +206,20 @@ def test_folders_without_or_with_too_many(tmp_path: Path) -> None:
         locate(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["sam2.1-tny", "nowhere/else.pt", "./x.pt", "../up/weights", "a/b/c", "/no/such/file.pt", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sam2.1-tny",
+        "nowhere/else.pt",
+        "./x.pt",
+        "../up/weights",
+        "owner/model@../../up",
+        "sam2.1-tiny@..",
+        "a/b/c",
+        "/no/such/file.pt",
+        "",
+    ],
+)
 def test_unknown_names(name: str) -> None:
     with pytest.raises(UnknownModel, match="no model or file"):
         locate(name)

@@ -30,6 +30,9 @@ DEFAULT_FILE = "model.safetensors"
 HUB_WORD = re.compile(r"\w[\w.-]*")
 """An owner's or a repository's name."""
 
+REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
+"""A branch, tag or commit; nothing that could lead out of the cache's folder."""
+
 
 @dataclass(frozen=True)
 class HubFile:
@@ -65,6 +68,8 @@ def wanted(name: str) -> HubFile | None:
     Raises UnknownModel.
     """
     base, _, revision = name.partition("@")
+    if revision and not REVISION.fullmatch(revision):
+        raise unknown(name)
     spec = find(base)
     if spec is NANO:
         return None
