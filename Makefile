@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help try test lint bench eval clean
+.PHONY: help try test lint pictures bench eval clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make try    install, and cut an object out of a photograph with the built-in model"
 	@echo "make test   run the tests"
 	@echo "make lint   check style and types"
+	@echo "make pictures  draw the pictures of the README"
 	@echo "make bench  time encoding and clicks, beside transformers"
 	@echo "make eval   judge the built-in model on labelled photographs (DATA=$(DATA))"
 
@@ -26,12 +27,12 @@ $(VENV)/.dev: $(BIN)/pointcut
 	@touch $@
 
 try: $(BIN)/pointcut
-	@$(BIN)/pointcut segment examples/photos/cat.jpg --point 220,150 --out out
+	@$(BIN)/pointcut segment examples/photos/astronaut.jpg --point 225,110 --out out
 	@echo
-	@echo "Look at out/cat.overlay.png (what was found) and out/cat.cutout.png (the object alone)."
+	@echo "Look at out/astronaut.overlay.png (what was found) and out/astronaut.cutout.png (the object alone)."
 	@echo "Next, try another point or a box on your own photograph:"
 	@echo "  $(BIN)/pointcut segment YOUR.jpg --point X,Y"
-	@echo "  $(BIN)/pointcut segment examples/photos/coffee.jpg --box 130,60,470,350"
+	@echo "  $(BIN)/pointcut segment examples/photos/rocket.jpg --box 300,60,345,365"
 	@echo "  $(BIN)/pointcut --help"
 
 test: $(VENV)/.dev
@@ -41,6 +42,12 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+pictures: $(BIN)/pointcut
+	@$(BIN)/pointcut segment examples/photos/astronaut.jpg --point 225,110 --out docs/pictures
+	@$(BIN)/pointcut segment examples/photos/rocket.jpg --box 300,60,345,365 --out docs/pictures
+	@$(BIN)/pointcut segment examples/photos/cat.jpg --box 30,0,370,299 --out docs/pictures
+	@rm -f docs/pictures/*.json docs/pictures/*.mask.png
 
 bench: $(VENV)/.dev
 	@$(BIN)/python benchmarks/speed.py $(ARGS)

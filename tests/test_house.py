@@ -97,6 +97,13 @@ def test_light_imports(code: str, allowed: set[str]) -> None:
     assert set(json.loads(got.stdout.splitlines()[-1])) <= allowed
 
 
+def test_loading_a_model_does_not_load_the_compiler() -> None:
+    """PyTorch's compiler takes two seconds to import; reading weights needs none of it."""
+    script = "import pointcut, sys; pointcut.load('nano', device='cpu'); print('torch._dynamo' in sys.modules)"
+    got = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert got.stdout.strip() == "False"
+
+
 def test_public_names_exist() -> None:
     import pointcut
 

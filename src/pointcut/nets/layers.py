@@ -93,7 +93,7 @@ class ConvNeXtBlock(nn.Module):
         self.norm = LayerNorm2d(width)
         self.pwconv1 = nn.Linear(width, 4 * width)
         self.pwconv2 = nn.Linear(4 * width, width)
-        self.gamma = nn.Parameter(layer_scale * torch.ones(width))
+        self.gamma = nn.Parameter(torch.full((width,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)  # (B, H, W, C)

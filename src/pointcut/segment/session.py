@@ -90,9 +90,10 @@ class EncodedImage:
         parts = [
             self._pack(self.decode(self._tensors([prompts[i] for i in rows]), key[3]), rows) for key, rows in groups.items()
         ]
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        order = np.argsort(joined["objects"], kind="stable")
-        fields = {name: rows[order] for name, rows in joined.items()}
+        fields = parts[0]
+        if len(parts) > 1:
+            order = np.argsort(np.concatenate([part["objects"] for part in parts]), kind="stable")
+            fields = {name: np.concatenate([part[name] for part in parts])[order] for name in fields}
         return Segments(self.image, prompts=prompts, object_scores=fields.pop("object_scores", None), **fields)
 
     def decode(self, prompts: Prompts, multimask: bool) -> Masks:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ..errors import WeightsMismatch
 from ..nets import sam1, sam2
@@ -76,7 +78,7 @@ def network_from(
     config = config or CONFIGS[name]
     if isinstance(config, sam2.Sam2Config) and not any(key.startswith("memory.") for key in native):
         config = replace(config, memory=None)
-    with torch.device("meta"):  # no memory is filled with numbers that the file replaces
+    with torch.device("meta"), Undrawn():  # no memory is filled with numbers that the file replaces
         net = config.build()
     expected = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
     _compare(native, expected, source, name)
@@ -85,6 +87,20 @@ def network_from(
     net.load_state_dict(native | counters, strict=True, assign=True)
     net.bake()
     return net, name
+
+
+class Undrawn(TorchFunctionMode):
+    """Builds modules without drawing their first weights: on `meta` that would import PyTorch's compiler, for two seconds."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        if func is torch.randn:
+            return torch.empty(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 def recognise(native: dict[str, Tensor], source: str) -> str:
