@@ -1,4 +1,4 @@
-"""Times encoding and clicks: `python benchmarks/speed.py [--threads N] [--rounds N] [--json]`.
+"""Times encoding and clicks: `python benchmarks/speed.py [--size WxH] [--threads N] [--rounds N]`.
 
 Contenders, each in a process of its own, in turn, several rounds: the built-in model; SAM 2.1 tiny here; the same weights in
 `transformers` (`Sam2Model`, eager). The weights are random but the same for both, so that the masks can be compared: the share
@@ -26,15 +26,13 @@ if TYPE_CHECKING:
     import torch
 
 PHOTO = Path(__file__).parents[1] / "examples" / "photos" / "coffee.jpg"
-SIZE = (1800, 1200)
-POINT = (900.0, 600.0)
 CONTENDERS = {"nano": "Pointcut, nano", "tiny": "Pointcut, SAM 2.1 tiny", "transformers": "transformers, SAM 2.1 tiny"}
 
 
-def photograph() -> np.ndarray:
+def photograph(size: tuple[int, int]) -> np.ndarray:
     from PIL import Image
 
-    return np.asarray(Image.open(PHOTO).convert("RGB").resize(SIZE, Image.Resampling.BICUBIC))
+    return np.asarray(Image.open(PHOTO).convert("RGB").resize(size, Image.Resampling.BICUBIC))
 
 
 def seconds(step: Callable[[], object], repeats: int) -> float:
@@ -53,18 +51,18 @@ def peak_megabytes() -> float:
     return peak / (1024 if sys.platform == "linux" else 1024 * 1024)
 
 
-def ours(name: str, weights: Path | None) -> dict[str, object]:
+def ours(weights: Path | None, size: tuple[int, int]) -> dict[str, object]:
     """Pointcut: picture in memory to `EncodedImage`; click to three masks of the picture's size."""
     from pointcut.segment.segmenter import load  # PyTorch's own import is not counted
 
     started = time.perf_counter()
-    model = load(weights or name, device="cpu")
+    model = load(weights or "nano", device="cpu")
     loaded = time.perf_counter() - started
-    image = photograph()
+    image = photograph(size)
     photo = model.encode(image)
     encode = seconds(lambda: model.encode(image), 3 if weights else 9)
-    click = seconds(lambda: photo.segment(points=[POINT]), 9)
-    cut = photo.segment(points=[POINT])
+    click = seconds(lambda: photo.segment(points=[(size[0] / 2, size[1] / 2)]), 9)
+    cut = photo.segment(points=[(size[0] / 2, size[1] / 2)])
     return row(loaded, encode, click, cut.masks)
 
 
@@ -73,7 +71,7 @@ def row(load: float, encode: float, click: float, masks: np.ndarray) -> dict[str
     return {"load": load, "encode": encode, "click": click, "peak_mb": peak_megabytes(), "masks": packed}
 
 
-def theirs(folder: Path) -> dict[str, object]:
+def theirs(folder: Path, size: tuple[int, int]) -> dict[str, object]:
     """transformers: the same picture prepared in the same way, then its own network, then masks of the picture's size."""
     import torch
     import torch.nn.functional as F
@@ -85,9 +83,9 @@ def theirs(folder: Path) -> dict[str, object]:
     started = time.perf_counter()
     model = Sam2Model.from_pretrained(folder).eval()
     loaded = time.perf_counter() - started
-    image = photograph()
+    image = photograph(size)
     frame = Frame(image.shape[0], image.shape[1], 1024, "squash")
-    points = torch.from_numpy(frame.points_to_model(np.array([[POINT]])))[None]
+    points = torch.from_numpy(frame.points_to_model(np.array([[(size[0] / 2, size[1] / 2)]])))[None]
     labels = torch.ones(1, 1, 1, dtype=torch.int)
 
     @torch.inference_mode()
@@ -130,13 +128,15 @@ def random_weights(folder: Path) -> None:
     randomise(Sam2Model(Sam2Config())).save_pretrained(folder)
 
 
-def measure(contender: str, folder: Path, threads: int) -> dict[str, object]:
-    command = [sys.executable, __file__, "--one", contender, "--weights", str(folder), "--threads", str(threads)]
+def measure(contender: str, folder: Path, threads: int, size: str) -> dict[str, object]:
+    options = {"--one": contender, "--weights": str(folder), "--threads": str(threads), "--size": size}
+    command = [sys.executable, __file__, *(part for option in options.items() for part in option)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="1800x1200", help="of the photograph, width x height")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
@@ -147,9 +147,12 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(args.threads)
-        result = (
-            theirs(args.weights) if args.one == "transformers" else ours("nano", args.weights if args.one == "tiny" else None)
-        )
+        width, height = (int(n) for n in args.size.split("x"))
+        size = width, height
+        if args.one == "transformers":
+            result = theirs(args.weights, size)
+        else:
+            result = ours(args.weights if args.one == "tiny" else None, size)
         print(json.dumps(result))
         return
 
@@ -159,7 +162,7 @@ def main() -> None:
         for i in range(args.rounds):
             for name, title in CONTENDERS.items():
                 print(f"round {i + 1} of {args.rounds}: {title}", file=sys.stderr)
-                rounds[name].append(measure(name, Path(folder), args.threads))
+                rounds[name].append(measure(name, Path(folder), args.threads, args.size))
     tiny, reference = (np.frombuffer(bytes.fromhex(rounds[n][0]["masks"]), np.uint8) for n in ("tiny", "transformers"))
     differing = float(np.unpackbits(tiny ^ reference).mean())
     table = {
@@ -169,7 +172,7 @@ def main() -> None:
     if args.json:
         print(json.dumps({"contenders": table, "differing_pixels": differing}, indent=1))
         return
-    print(f"{processor()}, {args.threads} threads, {SIZE[0]}x{SIZE[1]}, float32, {time.strftime('%Y-%m-%d')}")
+    print(f"{processor()}, {args.threads} threads, {args.size}, float32, {time.strftime('%Y-%m-%d')}")
     print(f"median of {args.rounds} rounds; masks of the two SAM 2.1 tiny differ in {100 * differing:.4f} % of the pixels\n")
     print("| | load (ms) | encode (ms) | click, three full-size masks (ms) | peak memory (MB) |\n|---|---|---|---|---|")
     for name, values in table.items():
