@@ -56,14 +56,6 @@ def sine_grid(width: int, rows: int, columns: int, device: torch.device, tempera
     return torch.cat([grid_y, grid_x], dim=2).permute(2, 0, 1)  # (C, H, W)
 
 
-def sine_1d(position: Tensor, width: int, temperature: float = 10000.0) -> Tensor:
-    """Sine encodings of scalars: (...) -> (..., width), sines first."""
-    half = width // 2
-    period = temperature ** (2 * (torch.arange(half, device=position.device, dtype=torch.float32) // 2) / half)
-    angle = position[..., None] / period
-    return torch.cat([angle.sin(), angle.cos()], dim=-1)
-
-
 def axial_rotations(width: int, rows: int, columns: int, device: torch.device, theta: float = 10000.0) -> Tensor:
     """Unit complex numbers that rotate pairs of channels by a grid cell's place: (H*W, C/2), columns' half first.
 

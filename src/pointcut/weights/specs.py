@@ -35,7 +35,6 @@ class ModelSpec:
     licence: str
     parameters: float
     """Millions."""
-    note: str = ""
 
 
 def _sam1(size: str, word: str, file: str, parameters: float) -> ModelSpec:
@@ -53,9 +52,8 @@ def _sam2(version: str, size: str, day: str, parameters: float) -> ModelSpec:
     return ModelSpec(f"{prefix}-{size}", f"SAM {version}", hub, file, file, url, "Apache-2.0", parameters)
 
 
-NANO = ModelSpec(
-    "nano", "SAM 2", "", "", "nano.safetensors", "", "Apache-2.0", 5.0, "built in: trained by this project, works offline"
-)
+NANO = ModelSpec("nano", "SAM 2", "", "", "nano.safetensors", "", "Apache-2.0", 5.0)
+"""The built-in model: trained by this project, works offline."""
 
 MODELS: tuple[ModelSpec, ...] = (
     NANO,
