@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -124,6 +125,17 @@ def test_pull_use_and_verify(hub: FakeHub, tmp_path: Path) -> None:
     assert (damaged.returncode, "is damaged" in damaged.stderr) == (1, True)
     assert run(tmp_path, hub, "models", "pull", "owner/model", "--force").returncode == 0
     assert place.read_bytes() == hub.content
+
+
+def test_what_killed_downloads_left_is_swept(hub: FakeHub, tmp_path: Path) -> None:
+    folder = tmp_path / "pointcut" / "owner--model" / "main"
+    for name, age in ((".incoming-old", 2 * 24 * 3600), (".incoming-young", 60)):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.safetensors.incomplete").write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age, time.time() - age))
+    assert run(tmp_path, hub, "models", "pull", "owner/model").returncode == 0
+    assert not (folder / ".incoming-old").exists()
+    assert (folder / ".incoming-young").exists()
 
 
 def test_revisions(hub: FakeHub, tmp_path: Path) -> None:

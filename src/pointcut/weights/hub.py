@@ -17,6 +17,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -26,6 +27,8 @@ from .specs import NANO, SUFFIXES, ModelSpec, find, unknown
 
 DEFAULT_FILE = "model.safetensors"
 """What a repository is asked for that is not in the table."""
+
+DAY = 24 * 3600
 
 HUB_WORD = re.compile(r"\w[\w.-]*")
 """An owner's or a repository's name."""
@@ -105,6 +108,7 @@ def download(file: HubFile) -> Path:
         raise _absent(file, "HF_HUB_OFFLINE is set")
     try:
         file.place.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(file.place.parent)
         incoming = tempfile.mkdtemp(dir=file.place.parent, prefix=".incoming-")
     except OSError as error:
         raise OutputError(f"{file.place.parent}: cannot be written ({error.strerror}); set HF_HOME to another folder") from None
@@ -126,6 +130,13 @@ def download(file: HubFile) -> Path:
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
     return file.place
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what downloads left that were killed more than a day ago; younger ones may still be running."""
+    for left in folder.glob(".incoming-*"):
+        if time.time() - left.stat().st_mtime > DAY:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _download_errors() -> tuple[type[Exception], ...]:
