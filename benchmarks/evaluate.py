@@ -80,7 +80,7 @@ def judge(photo: pointcut.EncodedImage, truth: np.ndarray, known: np.ndarray, wi
     """The figures of one object."""
     box = boxes_xyxy(truth[None])[0]
     answer = photo.segment(boxes=box)
-    row = {"box": iou(answer.masks[0], truth, known), "box_score_error": 0.0}
+    row = {"box": iou(answer.masks[0], truth, known)}
     row["box_score_error"] = abs(float(answer.scores[0]) - row["box"])
 
     point, _ = deepest(truth)

@@ -25,21 +25,28 @@ def close(got: torch.Tensor, expected: torch.Tensor, what: str) -> None:
     assert error <= TOLERANCE, f"{what}: {error:.2e} of the spread"
 
 
+POINTS = np.array([[300.0, 200.0], [100.0, 50.0]])
+
+
+def encoded_by(theirs: torch.nn.Module, name: str, folder: Path) -> tuple[pointcut.EncodedImage, torch.Tensor, torch.Tensor]:
+    """Their weights through their file into our model of that name: a picture encoded; it and the points as they take them."""
+    theirs.save_pretrained(folder)
+    model = pointcut.load(folder, device="cpu")
+    assert model.name == name
+    photo = model.encode(PHOTOS / "coffee.jpg")
+    placed = torch.from_numpy(photo.frame.points_to_model(POINTS))[None, None]
+    return photo, to_square(photo.image, photo.frame, photo.device), placed
+
+
 def test_sam2_image_model(tmp_path: Path) -> None:
     theirs = randomise(transformers.Sam2Model(transformers.Sam2Config()))
-    theirs.save_pretrained(tmp_path)
-    model = pointcut.load(tmp_path, device="cpu")
-    assert model.name == "sam2.1-tiny"
-    photo = model.encode(PHOTOS / "coffee.jpg")
-    square = to_square(photo.image, photo.frame, photo.device)
-    points = np.array([[300.0, 200.0], [100.0, 50.0]])
-    placed = torch.from_numpy(photo.frame.points_to_model(points))[None, None]
+    photo, square, placed = encoded_by(theirs, "sam2.1-tiny", tmp_path)
     box = np.array([130.0, 60.0, 470.0, 350.0])
     placed_box = torch.from_numpy(photo.frame.boxes_to_model(box))[None, None]
     with torch.inference_mode():
         many = theirs(square, input_points=placed, input_labels=torch.tensor([[[1, 0]]]), multimask_output=True)
         single = theirs(square, input_boxes=placed_box, multimask_output=False)
-    ours = photo.segment(points, [1, 0], multimask=True)
+    ours = photo.segment(POINTS, [1, 0], multimask=True)
     close(torch.from_numpy(ours.logits), many.pred_masks[0, 0].clamp(-32, 32), "three masks")
     np.testing.assert_allclose(ours.scores, many.iou_scores[0, 0], atol=1e-4)
     ours = photo.segment(boxes=box, multimask=False)
@@ -48,20 +55,14 @@ def test_sam2_image_model(tmp_path: Path) -> None:
 
 def test_sam1_model(tmp_path: Path) -> None:
     theirs = randomise(transformers.SamModel(transformers.SamConfig()))
-    theirs.save_pretrained(tmp_path)
-    model = pointcut.load(tmp_path, device="cpu")
-    assert model.name == "sam-vit-b"
-    photo = model.encode(PHOTOS / "coffee.jpg")
-    square = to_square(photo.image, photo.frame, photo.device)
-    points = np.array([[300.0, 200.0], [100.0, 50.0]])
-    placed = torch.from_numpy(photo.frame.points_to_model(points))[None, None]
+    photo, square, placed = encoded_by(theirs, "sam-vit-b", tmp_path)
     with torch.inference_mode():
         embedding = theirs.get_image_embeddings(square)
         close(photo.features.embedding, embedding, "embedding")
         answer = theirs(
             image_embeddings=embedding, input_points=placed, input_labels=torch.tensor([[[1, 0]]]), multimask_output=True
         )
-    ours = photo.segment(points, [1, 0], multimask=True)
+    ours = photo.segment(POINTS, [1, 0], multimask=True)
     close(torch.from_numpy(ours.logits), answer.pred_masks[0, 0], "three masks")
     np.testing.assert_allclose(ours.scores, answer.iou_scores[0, 0], atol=1e-3)
 

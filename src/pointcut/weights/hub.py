@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -135,8 +136,9 @@ def download(file: HubFile) -> Path:
 def _sweep(folder: Path) -> None:
     """Removes what downloads left that were killed more than a day ago; younger ones may still be running."""
     for left in folder.glob(".incoming-*"):
-        if time.time() - left.stat().st_mtime > DAY:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process sweeps too
+            if time.time() - left.stat().st_mtime > DAY:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _download_errors() -> tuple[type[Exception], ...]:
