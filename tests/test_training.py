@@ -119,6 +119,7 @@ def arguments(data: Path, out: Path, minutes: float) -> argparse.Namespace:
         device="cpu",
         workers=0,
         stop_after=float("inf"),
+        start_from=None,
     )
 
 

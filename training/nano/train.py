@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -36,6 +36,14 @@ class Phase:
     side: int
     pictures: int
     minutes: float
+    composites: float = 0.5
+    """The share of pictures that get things pasted over them; less at the end, so that scores fit real photographs."""
+
+    @classmethod
+    def parse(cls, text: str) -> Phase:
+        """SIDE:PICTURES:MINUTES[:COMPOSITES]."""
+        side, pictures, minutes, *rest = text.split(":")
+        return cls(int(side), int(pictures), float(minutes), *map(float, rest))
 
 
 def parse() -> argparse.Namespace:
@@ -43,7 +51,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of training sets")
     parser.add_argument("--out", type=Path, required=True, help="where state and weights go; an earlier state there is resumed")
     parser.add_argument(
-        "--phase", action="append", help="SIDE:PICTURES:MINUTES, repeat; default 256:16:60 384:8:30 512:6:22 (2 CPU cores)"
+        "--phase",
+        action="append",
+        help="SIDE:PICTURES:MINUTES[:COMPOSITES], repeat; default 256:16:60 384:8:30 512:6:22 (2 CPU cores)",
+    )
+    parser.add_argument(
+        "--start-from", type=Path, help="weights (safetensors) of an earlier run to begin with; default: nothing"
     )
     parser.add_argument("--objects", type=int, default=3, help="objects asked for in each picture")
     parser.add_argument("--lr", type=float, default=8e-4)
@@ -60,11 +73,13 @@ class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         phases = args.phase or ["256:16:60", "384:8:30", "512:6:22"]
-        self.phases = [Phase(int(a), int(b), float(c)) for a, b, c in (p.split(":") for p in phases)]
+        self.phases = [Phase.parse(text) for text in phases]
         self.total = 60 * sum(p.minutes for p in self.phases)
         self.device = torch.device(args.device)
         torch.manual_seed(args.seed)
         self.net = NANO.build().to(self.device, memory_format=torch.channels_last)
+        if args.start_from:
+            self.net.load_state_dict(load_file(args.start_from, device=str(self.device)))
         decay = [p for p in self.net.parameters() if p.ndim > 1]
         plain = [p for p in self.net.parameters() if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}]
@@ -127,7 +142,8 @@ class Trainer:
         self.net.prompt_encoder.side = side // 16
 
     def batches(self, phase: Phase) -> DataLoader:
-        data = Batches(self.args.data, phase.side, phase.pictures, self.args.objects, self.args.seed + self.step, Mixture())
+        mixture = Mixture(composites=phase.composites)
+        data = Batches(self.args.data, phase.side, phase.pictures, self.args.objects, self.args.seed + self.step, mixture)
         return DataLoader(
             data, batch_size=None, num_workers=self.args.workers, prefetch_factor=3 if self.args.workers else None
         )
@@ -209,7 +225,7 @@ def all_masks(net: Sam2, features: ImageFeatures, prompts: Prompts) -> tuple[Ten
     tokens = encoder(prompts)
     image: ImageSide = decoder.image_side(features, tokens.dense, encoder.dense_positions())
     decoded = decoder.decode(image, tokens.sparse)
-    logits = decoder.draw(decoded, decoder.upscale(image, decoded.cells), range(MASK_TOKENS))
+    logits = decoder.draw(image, decoded, decoder.upscale(image, decoded.cells), range(MASK_TOKENS))
     return logits, decoded.scores, decoded.object_score
 
 

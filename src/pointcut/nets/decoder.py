@@ -4,13 +4,14 @@ Sources: SAM paper, section 3 and appendix A; SAM 2 paper, appendix D ("Mask dec
 https://github.com/facebookresearch/sam2/blob/main/sam2/modeling/sam/mask_decoder.py
 
 Letters: N prompts, K masks (four: one for a clear prompt, three for an ambiguous one), C channels, h and w of the embedding,
-S = h * w.
+S = h * w cells.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,10 @@ class ImageSide(NamedTuple):
 
     features: ImageFeatures
     tokens: ImageTokens
+    quarters: Tensor | None
+    """SAM 2: (B, S, C) what is added to each cell's four quarters (C/4 channels each), the layer's bias in it; SAM 1: None."""
+    sixteenths: Tensor | None
+    """SAM 2: (B, 4S, C/2) what is added to each quarter's four quarters (C/8 channels each)."""
 
 
 class Decoded(NamedTuple):
@@ -44,7 +49,7 @@ class Decoded(NamedTuple):
     mask_tokens: Tensor
     """(N, 4, C)."""
     cells: Tensor
-    """(N, C, h, w)."""
+    """(N, S, C)."""
     scores: Tensor
     """(N, 4): the predicted IoU of each mask."""
     object_score: Tensor | None
@@ -62,6 +67,12 @@ class Masks(NamedTuple):
     """(N, K, C): each mask's own token, of which SAM 2 makes the object pointer."""
     object_score: Tensor | None
     """(N, 1)."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Masks]) -> Masks:
+        """Masks of several prompts, one after another."""
+        logits, scores, tokens, present = zip(*parts, strict=True)
+        return cls(torch.cat(logits), torch.cat(scores), torch.cat(tokens), None if present[0] is None else torch.cat(present))
 
 
 @dataclass(frozen=True)
@@ -112,20 +123,37 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(width, width, width // 8, 3) for _ in range(MASK_TOKENS))
         self.iou_prediction_head = MLP(width, config.iou_head_width, MASK_TOKENS, config.iou_head_depth)
 
+    @property
+    def upscaling(self) -> tuple[nn.ConvTranspose2d, LayerNorm2d, nn.GELU, nn.ConvTranspose2d, nn.GELU]:
+        return cast(
+            "tuple[nn.ConvTranspose2d, LayerNorm2d, nn.GELU, nn.ConvTranspose2d, nn.GELU]", tuple(self.output_upscaling)
+        )
+
     def image_side(self, features: ImageFeatures, dense: Tensor, positions: Tensor) -> ImageSide:
         """The work that belongs to the image: `dense` is (1|N, C, 1|h, 1|w), the mask prompt or its absence."""
-        embedding = features.embedding + dense
+        quarters = sixteenths = None
+        if self.config.high_res:
+            fine, middle = features.high_res
+            grow1, _, _, grow2, _ = self.upscaling
+            quarters = (to_parts(middle, 1) + bias_of(grow1)).unflatten(1, (-1, 4)).flatten(2)
+            sixteenths = (to_parts(fine, 2) + bias_of(grow2)).unflatten(1, (-1, 4)).flatten(2)
+        return ImageSide(features, self.tokens_of(features.embedding, dense, positions), quarters, sixteenths)
+
+    def tokens_of(self, embedding: Tensor, dense: Tensor, positions: Tensor) -> ImageTokens:
+        """The part of it that a dense prompt changes."""
+        embedding = embedding + dense
         if self.config.fuser_depth:
             embedding = self.prompt_fuser(embedding)
-        return ImageSide(features, self.transformer.image_tokens(embedding, positions))
+        return self.transformer.image_tokens(embedding, positions)
 
     def decode(self, image: ImageSide, sparse: Tensor) -> Decoded:
         """(N, T, C) prompt tokens -> scores, and what masks are drawn of."""
         own = [self.iou_token.weight, self.mask_tokens.weight]
         if self.config.object_score:
             own.insert(0, self.obj_score_token.weight)
-        tokens = torch.cat([torch.cat(own).expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (N, 5|6 + T, C)
-        tokens, cells = self.transformer(tokens, image.tokens)
+        own_tokens = torch.cat(own)  # (5|6, C)
+        tokens = torch.cat([own_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (N, 5|6 + T, C)
+        tokens, cells = self.transformer(tokens, image.tokens, wanted=len(own_tokens))
         object_score = None
         if self.config.object_score:
             object_score = self.pred_obj_score_head(tokens[:, 0])
@@ -133,42 +161,40 @@ class MaskDecoder(nn.Module):
         scores = self.iou_prediction_head(tokens[:, 0])
         if self.config.iou_sigmoid:
             scores = scores.sigmoid()
-        side = image.features.embedding.shape[-2:]
-        return Decoded(
-            mask_tokens=tokens[:, 1 : 1 + MASK_TOKENS],
-            cells=cells.transpose(1, 2).unflatten(2, side),
-            scores=scores,
-            object_score=object_score,
-        )
+        return Decoded(mask_tokens=tokens[:, 1:], cells=cells, scores=scores, object_score=object_score)
 
     def upscale(self, image: ImageSide, cells: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, C/8, 4h, 4w)."""
-        grow1, norm, act1, grow2, act2 = self.output_upscaling
-        if not self.config.high_res:
-            return act2(grow2(act1(norm(grow1(cells)))))
-        fine, middle = image.features.high_res
-        x = act1(norm(grow1(cells) + middle))
-        return act2(grow2(x) + fine)
+        """(N, S, C) -> (N, 16S, C/8): each cell's sixteen parts, quarter by quarter.
 
-    def draw(self, decoded: Decoded, upscaled: Tensor, which: range) -> Tensor:
+        A transposed convolution whose stride is its size is a linear layer per cell; left in this order, nothing is moved
+        before the finished masks.
+        """
+        grow1, norm, act1, grow2, act2 = self.upscaling
+        x = grow_cells(grow1, cells, image.quarters)  # (N, S, 4, C/4)
+        x = act1(norm.rows(x)).flatten(1, 2)
+        return act2(grow_cells(grow2, x, image.sixteenths)).flatten(1, 2)
+
+    def draw(self, image: ImageSide, decoded: Decoded, upscaled: Tensor, which: Sequence[int]) -> Tensor:
         """The logits of some of the four masks: (N, len(which), 4h, 4w)."""
         heads = [self.output_hypernetworks_mlps[k](decoded.mask_tokens[:, k]) for k in which]
         weights = torch.stack(heads, dim=1)  # (N, K, C/8)
-        return (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+        parts = upscaled @ weights.transpose(1, 2)  # (N, 16S, K)
+        _, _, h, w = image.features.embedding.shape
+        return from_parts(parts, (h, w), 2)
 
     def masks(self, image: ImageSide, decoded: Decoded, multimask: bool) -> Masks:
         """Three candidates, or the one mask that the family gives for a clear prompt."""
         upscaled = self.upscale(image, decoded.cells)
         many = range(1, MASK_TOKENS)
         if multimask:
-            return self._pack(decoded, self.draw(decoded, upscaled, many), many)
-        one = self._pack(decoded, self.draw(decoded, upscaled, range(1)), range(1))
+            return self._pack(decoded, self.draw(image, decoded, upscaled, many), many)
+        one = self._pack(decoded, self.draw(image, decoded, upscaled, range(1)), range(1))
         if not self.config.stability_fallback or self.training:
             return one
         stable = stability(one.logits[:, 0], offset=0.05) >= 0.98  # (N,)
         if bool(stable.all()):
             return one
-        candidates = self._pack(decoded, self.draw(decoded, upscaled, many), many)
+        candidates = self._pack(decoded, self.draw(image, decoded, upscaled, many), many)
         rows = torch.arange(len(stable), device=stable.device)
         best = candidates.scores.argmax(dim=1)
 
@@ -187,6 +213,37 @@ class MaskDecoder(nn.Module):
     def _pack(decoded: Decoded, logits: Tensor, which: range) -> Masks:
         rows = slice(which.start, which.stop)
         return Masks(logits, decoded.scores[:, rows], decoded.mask_tokens[:, rows], decoded.object_score)
+
+
+def bias_of(layer: nn.ConvTranspose2d) -> Tensor:
+    return layer.get_parameter("bias")
+
+
+def grow_cells(grow: nn.ConvTranspose2d, cells: Tensor, more: Tensor | None) -> Tensor:
+    """A transposed 2x2 convolution of stride 2 on rows of cells, `more` in its bias' place: (N, S, C) -> (N, S, 4, out)."""
+    weight = grow.weight.permute(0, 2, 3, 1).flatten(1)  # (C, 4 * out)
+    if more is None:
+        x = F.linear(cells, weight.T, bias_of(grow).repeat(4))
+    elif len(more) == len(cells) == 1:  # far faster than a batch of one
+        x = torch.addmm(more[0], cells[0], weight)[None]
+    else:
+        x = more + cells @ weight
+    return x.unflatten(2, (4, -1))
+
+
+def to_parts(maps: Tensor, halvings: int) -> Tensor:
+    """(B, C, h * 2^n, w * 2^n) -> (B, h * w * 4^n, C): cell by cell its quarters, of each quarter its quarters, n times."""
+    split = maps.unflatten(3, (-1, *[2] * halvings)).unflatten(2, (-1, *[2] * halvings))  # (B, C, h, 2, ..., w, 2, ...)
+    pairs = [axis for i in range(halvings) for axis in (3 + i, 4 + halvings + i)]
+    return split.permute(0, 2, 3 + halvings, *pairs, 1).flatten(1, -2)
+
+
+def from_parts(rows: Tensor, side: tuple[int, int], halvings: int) -> Tensor:
+    """The inverse: (N, h * w * 4^n, K) and (h, w) -> (N, K, h * 2^n, w * 2^n)."""
+    split = rows.unflatten(1, (*side, *[2] * (2 * halvings)))  # (N, h, w, y, x, y, x, ..., K)
+    down, across = ([3 + first + 2 * i for i in range(halvings)] for first in (0, 1))
+    maps = split.permute(0, split.ndim - 1, 1, *down, 2, *across)  # (N, K, h, y, y, ..., w, x, x, ...)
+    return maps.flatten(3 + halvings).flatten(2, 2 + halvings)
 
 
 def stability(logits: Tensor, offset: float) -> Tensor:

@@ -27,9 +27,11 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1)  # (B, H, W, C): the fused kernel normalises the last axis
-        x = F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)  # (B, C, H, W)
+        return self.rows(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # the fused kernel normalises the last axis
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The same for channels last: (..., C) -> (..., C)."""
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
 
 
 class MLP(nn.Module):

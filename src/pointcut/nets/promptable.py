@@ -37,11 +37,22 @@ class Promptable(nn.Module, ABC):
         return self.mask_decoder.image_side(features, nothing, self.prompt_encoder.dense_positions())
 
     def predict(self, image: ImageSide, prompts: Prompts, multimask: bool) -> Masks:
-        """N prompts on one image, or (in training) on N images -> their masks: three each, or one."""
+        """N prompts on one image, or (in training) on N images -> their masks: three each, or one.
+
+        On a CPU prompts are answered one by one: what one of them needs stays in the processor's cache.
+        """
+        if prompts.rows > 1 and self.device.type == "cpu" and not self.training:
+            return Masks.joined([self.predict(image, one, multimask) for one in prompts.each()])
+        image, sparse = self.prompted(image, prompts)
+        return self.mask_decoder.masks(image, self.mask_decoder.decode(image, sparse), multimask)
+
+    def prompted(self, image: ImageSide, prompts: Prompts) -> tuple[ImageSide, Tensor]:
+        """The image's side with the prompts' dense part in it, and their tokens (N, T, C): what `decode` takes."""
         tokens = self.prompt_encoder(prompts)
         if tokens.dense is not None:
-            image = self.mask_decoder.image_side(image.features, tokens.dense, image.tokens.positions)
-        return self.mask_decoder.masks(image, self.mask_decoder.decode(image, tokens.sparse), multimask)
+            side = self.mask_decoder.tokens_of(image.features.embedding, tokens.dense, image.tokens.positions)
+            image = image._replace(tokens=side)
+        return image, tokens.sparse
 
     def bake(self) -> None:
         """Prepares for inference: evaluation mode and no gradients; families add what they can compute beforehand."""

@@ -8,6 +8,7 @@ Letters: N prompts (objects), T points of one prompt, C channels, m side of the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -38,6 +39,11 @@ class Prompts(NamedTuple):
     def rows(self) -> int:
         """N."""
         return next(x.shape[0] for x in (self.points, self.boxes, self.masks) if x is not None)
+
+    def each(self) -> Iterator[Prompts]:
+        """One prompt after another (N = 1)."""
+        for i in range(self.rows):
+            yield Prompts(*(None if x is None else x[i : i + 1] for x in self))
 
 
 class PromptTokens(NamedTuple):

@@ -3,8 +3,9 @@
 Sources: SAM paper, appendix A ("Lightweight mask decoder"), figure 14;
 https://github.com/facebookresearch/segment-anything/blob/main/segment_anything/modeling/transformer.py
 
-What the first layer needs of the image (keys and values for the tokens, queries for the cells) depends on the image alone as
-long as there is no mask prompt: `ImageTokens` holds it, computed once per image, and each prompt only reads it.
+What the first layer needs of the image depends on the image alone as long as there is no mask prompt: `ImageTokens` holds it,
+computed once per image, and each prompt only reads it. What later layers would project of every cell is folded into the few
+tokens instead (folding.py), unless there are many of them, or gradients are wanted.
 
 Letters: N prompts, T tokens of a prompt, S cells of the image, C channels.
 """
@@ -15,6 +16,7 @@ from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
+from . import folding
 from .layers import MLP, Attention
 
 
@@ -25,12 +27,12 @@ class ImageTokens(NamedTuple):
     """(1|N, S, C): embedding plus dense prompt."""
     positions: Tensor
     """(1, S, C)."""
+    placed: Tensor
+    """(1|N, S, C): cells plus positions."""
     keys: Tensor
     """(1|N, S, C/2): projected for the tokens' first look."""
     values: Tensor
     """(1|N, S, C/2)."""
-    queries: Tensor
-    """(1|N, S, C/2): the cells' first look back."""
 
 
 class TwoWayBlock(nn.Module):
@@ -49,32 +51,22 @@ class TwoWayBlock(nn.Module):
         self.cross_attn_image_to_token = Attention(width, heads, downsample=2)
 
     def project(self, cells: Tensor, positions: Tensor) -> ImageTokens:
-        """What this block needs of the image."""
-        placed = cells + positions
-        return ImageTokens(
-            cells,
-            positions,
-            keys=self.cross_attn_token_to_image.k_proj(placed),
-            values=self.cross_attn_token_to_image.v_proj(cells),
-            queries=self.cross_attn_image_to_token.q_proj(placed),
-        )
-
-    def forward(self, tokens: Tensor, prompt: Tensor, image: ImageTokens) -> tuple[Tensor, Tensor]:
-        """(N, T, C) tokens, (N, T, C) the prompt they began as -> the tokens, and the cells (N, S, C)."""
-        if self.first:  # here the tokens are the prompt itself: nothing to add, nothing to keep
-            tokens = self.self_attn(tokens, tokens, tokens)
-        else:
-            placed = tokens + prompt
-            tokens = tokens + self.self_attn(placed, placed, tokens)
-        tokens = self.norm1(tokens)
-
+        """What this block needs of the image, if it is the first."""
         look = self.cross_attn_token_to_image
-        tokens = self.norm2(tokens + look.attend(look.q_proj(tokens + prompt), image.keys, image.values))
-        tokens = self.norm3(tokens + self.mlp(tokens))
+        placed = cells + positions
+        return ImageTokens(cells, positions, placed, keys=look.k_proj(placed), values=look.v_proj(cells))
 
-        back = self.cross_attn_image_to_token
-        seen = back.attend(image.queries, back.k_proj(tokens + prompt), back.v_proj(tokens))  # (N, S, C)
-        return tokens, self.norm4(image.cells + seen)
+    def attend_to_tokens(self, tokens: Tensor, prompt: Tensor) -> Tensor:
+        """(N, T, C) tokens, (N, T, C) the prompt they began as -> tokens that have seen one another."""
+        if self.first:  # here the tokens are the prompt itself: nothing to add, nothing to keep
+            return self.norm1(self.self_attn(tokens, tokens, tokens))
+        placed = tokens + prompt
+        return self.norm1(tokens + self.self_attn(placed, placed, tokens))
+
+    def digest(self, tokens: Tensor, seen: Tensor) -> Tensor:
+        """Adds what the tokens saw of the image, and passes the MLP: (N, T, C) twice -> (N, T, C)."""
+        tokens = self.norm2(tokens + seen)
+        return self.norm3(tokens + self.mlp(tokens))
 
 
 class TwoWayTransformer(nn.Module):
@@ -93,16 +85,34 @@ class TwoWayTransformer(nn.Module):
     def image_tokens(self, embedding: Tensor, positions: Tensor) -> ImageTokens:
         """(1|N, C, h, w) and (1, S, C) -> the image's side of the first layer."""
         first = self.blocks[0]
-        return first.project(embedding.flatten(2).transpose(1, 2), positions)
+        return first.project(embedding.flatten(2).transpose(1, 2).contiguous(), positions)
 
-    def forward(self, prompt: Tensor, image: ImageTokens) -> tuple[Tensor, Tensor]:
-        """(N, T, C) -> tokens (N, T, C) and cells (N, S, C)."""
-        tokens = prompt
-        for i, block in enumerate(self.blocks):
-            if i:
-                image = block.project(image.cells, image.positions)
-            tokens, cells = block(tokens, prompt, image)
-            image = image._replace(cells=cells)
-        final = self.final_attn_token_to_image
-        tokens = tokens + final(tokens + prompt, image.cells + image.positions, image.cells)
-        return self.norm_final_attn(tokens), image.cells
+    def forward(self, prompt: Tensor, image: ImageTokens, wanted: int) -> tuple[Tensor, Tensor]:
+        """(N, T, C) -> the first `wanted` tokens (N, wanted, C), and the cells (N, S, C)."""
+        if not self.training and folding.pays(self.final_attn_token_to_image, prompt):
+            look, look_back = folding.look, folding.look_back
+        else:
+            look, look_back = projected_look, projected_look_back
+        tokens, cells, placed = prompt, image.cells, image.placed
+        for block in self.blocks:
+            first, back = block.cross_attn_token_to_image, block.cross_attn_image_to_token
+            tokens = block.attend_to_tokens(tokens, prompt)
+            if block.first:
+                seen = first.attend(first.q_proj(tokens + prompt), image.keys, image.values)
+            else:
+                seen = look(first, tokens + prompt, placed, cells)
+            tokens = block.digest(tokens, seen)
+            cells = block.norm4(look_back(back, cells, placed, tokens + prompt, tokens))
+            placed = cells + image.positions
+        last = look(self.final_attn_token_to_image, (tokens + prompt)[:, :wanted], placed, cells)
+        return self.norm_final_attn(tokens[:, :wanted] + last), cells
+
+
+def projected_look(attention: Attention, tokens: Tensor, placed: Tensor, cells: Tensor) -> Tensor:
+    """As `folding.look`, cells projected."""
+    return attention(tokens, placed, cells)
+
+
+def projected_look_back(attention: Attention, cells: Tensor, placed: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """As `folding.look_back`, cells projected."""
+    return cells + attention(placed, keys, values)
