@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from pointcut import rle
+from pointcut.compat.sam2 import SAM2AutomaticMaskGenerator
+from pointcut.masks import iou
+from pointcut.nets.promptable import Promptable
 from pointcut.segment.segmenter import Segmenter
+from pointcut.segment.session import Encoder
 from pointcut.weights.load import network_from
 
 TOLERANCE = 2e-3  # of the reference's spread (standard deviation)
@@ -43,7 +50,7 @@ def assert_close(got: np.ndarray, expected: np.ndarray, what: str) -> None:
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_images(name: str, goldens: Path, reproducible) -> None:
     net, row = network_from(reproducible(CHECKPOINTS[name]), name)
-    photo = Segmenter(net, row, torch.device("cpu")).encode(goldens / "inputs" / "truck.jpg")
+    photo = Segmenter(Encoder(net, row)).encode(goldens / "inputs" / "truck.jpg")
     expected = np.load(goldens / "outputs" / f"image_{name}.npz")
 
     assert_close(photo.features.embedding[0, :, ::8, ::8].numpy(), expected["image_embedding"], "embedding")
@@ -72,3 +79,28 @@ def test_images(name: str, goldens: Path, reproducible) -> None:
         if f"{case}/mask_area" in expected:
             area = expected[f"{case}/mask_area"].ravel()
             assert (np.abs(cut.areas - area) <= 1e-4 * photo.image[..., 0].size).all(), f"{case} area"
+
+
+@pytest.fixture(scope="module")
+def tiny(reproducible) -> Promptable:
+    return network_from(reproducible("sam2.1_hiera_tiny"), "sam2.1_hiera_tiny")[0]
+
+
+@pytest.mark.parametrize("case", ["grid", "crops", "m2m", "single"])
+def test_automatic(case: str, goldens: Path, tiny: Promptable) -> None:
+    """The same records as SAM2AutomaticMaskGenerator's: number, masks, boxes, points, crops, and their order."""
+    expected = json.loads((goldens / "outputs" / "automatic_sam2.1_hiera_tiny.json").read_text())[case]
+    image = np.asarray(Image.open(goldens / "inputs" / "truck_600x400.png").convert("RGB"))
+    generator = SAM2AutomaticMaskGenerator(tiny, **expected["config"], output_mode="uncompressed_rle")
+    records = generator.generate(image)
+    assert len(records) == len(expected["records"])
+    for ours, theirs in zip(records, expected["records"], strict=True):
+        assert list(ours) == list(theirs)
+        first, second = (rle.from_runs(np.array(r["segmentation"]["counts"]), 400, 600) for r in (ours, theirs))
+        assert iou(first, second) >= 0.999
+        assert abs(ours["area"] - theirs["area"]) <= 20
+        assert ours["bbox"] == theirs["bbox"]
+        assert ours["point_coords"] == theirs["point_coords"]
+        assert ours["crop_box"] == theirs["crop_box"]
+        assert ours["predicted_iou"] == pytest.approx(theirs["predicted_iou"], abs=1e-4)
+        assert ours["stability_score"] == pytest.approx(theirs["stability_score"], abs=1e-3)

@@ -135,13 +135,14 @@ def test_save_and_load(cat: pointcut.EncodedImage, nano: pointcut.Segmenter, tmp
 
 def test_saved_images_of_other_models_are_refused(cat: pointcut.EncodedImage, tmp_path: Path) -> None:
     from pointcut.segment.segmenter import Segmenter
+    from pointcut.segment.session import Encoder
     from pointcut.weights.load import CONFIGS
 
     path = cat.save(tmp_path / "cat.safetensors")
     net = CONFIGS["nano"].build()
     net.bake()
     with pytest.raises(WeightsMismatch, match="other weights"):
-        Segmenter(net, "other", torch.device("cpu")).load_encoded(path)
+        Segmenter(Encoder(net, "other")).load_encoded(path)
     (tmp_path / "x.safetensors").write_bytes(b"no")
     with pytest.raises(InputError, match="not an encoded image"):
         pointcut.load_encoded_image(tmp_path / "x.safetensors")

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 import pointcut
-from pointcut.segment.pixels import to_square
+from pointcut.pixels import to_square
 from pointcut.weights.keys import SAM1_TRANSFORMERS_RULES, SAM2_TRANSFORMERS_RULES, rename
 from pointcut.weights.load import CONFIGS, network_from
 from speed import randomise

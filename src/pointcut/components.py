@@ -53,3 +53,24 @@ def fill_small(mask: np.ndarray, largest: float) -> np.ndarray:
     small = areas <= largest
     small[0] = False
     return small[labels]
+
+
+def without_small_parts(mask: np.ndarray, least: int) -> np.ndarray:
+    """The mask (H, W) with holes of fewer than `least` pixels filled, and islands of fewer dropped; the largest island stays.
+
+    The very array that was given where there is nothing to do.
+    Source: https://github.com/facebookresearch/segment-anything/blob/main/segment_anything/utils/amg.py (remove_small_regions)
+    """
+    labels, areas = label_components(~mask)
+    small = areas < least
+    small[0] = False
+    if small.any():
+        mask = mask | small[labels]
+    labels, areas = label_components(mask)
+    small = areas < least
+    small[0] = False
+    if small.any():
+        if small[1:].all():
+            small[1 + areas[1:].argmax()] = False
+        mask = mask & ~small[labels]
+    return mask

@@ -34,6 +34,37 @@ def decode(rle: Rle) -> np.ndarray:
     lengths = decompress(rle["counts"])
     if (lengths < 0).any() or lengths.sum() != height * width:
         raise InputError(f"RLE counts must be runs that add up to {height} x {width}, got a sum of {lengths.sum()}")
+    return from_runs(lengths, height, width)
+
+
+def area(rle: Rle) -> int:
+    """Pixels of the mask, without drawing it."""
+    return int(decompress(rle["counts"])[1::2].sum())
+
+
+def box_xyxy(rle: Rle) -> np.ndarray:
+    """(4,) float32, the tight box, far sides exclusive, without drawing the mask; zeros for an empty one."""
+    ends = np.cumsum(decompress(rle["counts"]))
+    runs = len(ends) // 2
+    return tight_box(ends[::2][:runs], ends[1::2], rle["size"][0])
+
+
+def tight_box(starts: np.ndarray, ends: np.ndarray, height: int) -> np.ndarray:
+    """Runs of true pixels, x * height + y from `starts` to before `ends`, in order -> (4,) float32 x0, y0, x1, y1."""
+    box = np.zeros(4, np.float32)
+    filled = ends > starts
+    if filled.any():
+        first, last = starts[filled], ends[filled] - 1
+        x0, x1 = first // height, last // height
+        within = x0 == x1  # a run that goes on into the next column has been at the bottom and at the top
+        top = 0 if not within.all() else (first % height).min()
+        bottom = height - 1 if not within.all() else (last % height).max()
+        box[:] = x0[0], top, x1[-1] + 1, bottom + 1
+    return box
+
+
+def from_runs(lengths: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Run lengths that fill the size -> a bool mask (H, W)."""
     values = np.arange(len(lengths)) % 2 == 1
     return np.repeat(values, lengths).reshape(width, height).T
 

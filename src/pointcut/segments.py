@@ -16,6 +16,7 @@ from PIL import Image
 from . import draw, masks, rle
 from .errors import InputError, OutputError
 from .prompts import Prompt
+from .rle import Rle
 
 Kind = Literal["cutout", "mask", "overlay"]
 
@@ -30,8 +31,8 @@ class Segments:
 
     image: np.ndarray
     """(H, W, 3) uint8 RGB: the picture they belong to."""
-    masks: np.ndarray
-    """(N, H, W) bool."""
+    stored: np.ndarray | tuple[Rle, ...]
+    """The masks: bool (N, H, W), or COCO's run lengths of each, as many masks of a large picture are kept. Read `masks`."""
     scores: np.ndarray
     """(N,) float32: the IoU with the true mask that the model expects, 0..1."""
     stability: np.ndarray
@@ -54,7 +55,22 @@ class Segments:
                 object.__setattr__(self, field.name, view)
 
     def __len__(self) -> int:
-        return len(self.masks)
+        return len(self.scores)
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """(N, H, W) bool. H * W bytes a mask: of hundreds of masks of a large picture ask for one at a time (`mask`)."""
+        if isinstance(self.stored, np.ndarray):
+            return self.stored
+        masks = np.zeros((len(self), *self.image.shape[:2]), bool)
+        for row, mask in enumerate(masks):
+            mask[:] = self.mask(row)
+        masks.setflags(write=False)
+        return masks
+
+    def mask(self, row: int) -> np.ndarray:
+        """(H, W) bool: one mask."""
+        return self.stored[row] if isinstance(self.stored, np.ndarray) else rle.decode(self.stored[row])
 
     def __iter__(self) -> Iterator[Segments]:
         return (self[i] for i in range(len(self)))
@@ -64,7 +80,7 @@ class Segments:
         rows = np.atleast_1d(rows)
         return replace(
             self,
-            masks=self.masks[rows],
+            stored=self.stored[rows] if isinstance(self.stored, np.ndarray) else tuple(self.stored[i] for i in rows),
             scores=self.scores[rows],
             stability=self.stability[rows],
             logits=self.logits[rows],
@@ -75,12 +91,16 @@ class Segments:
     @cached_property
     def areas(self) -> np.ndarray:
         """(N,) int64: pixels of each mask."""
-        return masks.areas(self.masks)
+        if isinstance(self.stored, np.ndarray):
+            return masks.areas(self.stored)
+        return np.array([rle.area(mask) for mask in self.stored], np.int64)
 
     @cached_property
     def boxes_xyxy(self) -> np.ndarray:
         """(N, 4) float32: the tight box of each mask, far sides exclusive; zeros for an empty mask."""
-        return masks.boxes_xyxy(self.masks)
+        if isinstance(self.stored, np.ndarray):
+            return masks.boxes_xyxy(self.stored)
+        return np.array([rle.box_xyxy(mask) for mask in self.stored], np.float32).reshape(-1, 4)
 
     @property
     def best_rows(self) -> np.ndarray:
@@ -104,11 +124,16 @@ class Segments:
     @property
     def union(self) -> np.ndarray:
         """(H, W) bool: all masks together."""
-        return np.logical_or.reduce(self.masks, axis=0)
+        union = np.zeros(self.image.shape[:2], bool)
+        for row in range(len(self)):
+            union |= self.mask(row)
+        return union
 
-    def rle(self) -> list[rle.Rle]:
+    def rle(self) -> list[Rle]:
         """Each mask in COCO's compressed run-length encoding."""
-        return [rle.encode(mask) for mask in self.masks]
+        if isinstance(self.stored, np.ndarray):
+            return [rle.encode(mask) for mask in self.stored]
+        return list(self.stored)
 
     def picture(self, kind: Kind) -> Image.Image:
         """A PIL image: `cutout` (RGBA), `mask` (grey) of all masks together, or `overlay` with prompts and scores."""

@@ -2,7 +2,7 @@
 
     from pointcut.compat.sam2 import build_sam2, SAM2ImagePredictor
 
-Source: https://github.com/facebookresearch/sam2 (build_sam.py, sam2_image_predictor.py, utils/transforms.py).
+Source: https://github.com/facebookresearch/sam2 (build_sam.py, sam2_image_predictor.py, automatic_mask_generator.py).
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..automatic.config import AutomaticConfig
 from ..components import fill_small
 from ..errors import InputError
-from ..images import Frame
+from ..images import Frame, open_image
 from ..nets.promptable import Promptable
 from ..nets.prompts import Prompts
 from ..segment.devices import choose_device
 from ..segment.segmenter import Segmenter
-from ..segment.session import EncodedImage
+from ..segment.session import EncodedImage, Encoder
 from ..weights import specs
 from ..weights.load import CONFIGS, load_network, locate, network_from
 from ..weights.read import read_tensors
+from .automatic import MaskGenerator, grids
 
-__all__ = ["HF_MODEL_ID_TO_FILENAMES", "SAM2ImagePredictor", "build_sam2", "build_sam2_hf"]
+__all__ = ["HF_MODEL_ID_TO_FILENAMES", "SAM2AutomaticMaskGenerator", "SAM2ImagePredictor", "build_sam2", "build_sam2_hf"]
 
 _LETTERS = {"tiny": "t", "small": "s", "base-plus": "b+", "large": "l"}
 
@@ -132,7 +134,7 @@ class SAM2ImagePredictor:
         if not isinstance(image, np.ndarray | Image.Image):
             raise NotImplementedError("Image format not supported")
         self.reset_predictor()
-        self._keep([self._segmenter().encode(image)])
+        self._keep(self._encoder().encode([open_image(image)]))
 
     def set_image_batch(self, image_list: list[np.ndarray]) -> None:
         """Several HxWxC uint8 RGB arrays."""
@@ -141,7 +143,7 @@ class SAM2ImagePredictor:
         if not all(isinstance(image, np.ndarray) for image in image_list):
             raise AssertionError("Images are expected to be an np.ndarray in RGB format, and of shape  HWC")
         self.reset_predictor()
-        self._keep(self._segmenter().encode_batch(image_list))
+        self._keep(Segmenter(self._encoder()).encode_batch(image_list))
         self._is_batch = True
 
     def predict(
@@ -288,8 +290,8 @@ class SAM2ImagePredictor:
         self._is_batch = False
         self._encoded: list[EncodedImage] = []
 
-    def _segmenter(self) -> Segmenter:
-        return Segmenter(self.model, "model", self.device)
+    def _encoder(self) -> Encoder:
+        return Encoder(self.model, "model")
 
     def _keep(self, encoded: list[EncodedImage]) -> None:
         self._encoded = encoded
@@ -307,3 +309,58 @@ def _to_model(coords: np.ndarray, frame: Frame, pixels: bool) -> np.ndarray:
     if pixels:
         return frame.points_to_model(coords)
     return (np.asarray(coords, np.float64) * frame.side).astype(np.float32)
+
+
+class SAM2AutomaticMaskGenerator(MaskGenerator):
+    """Everything in an image, as SAM 2's generator gives it.
+
+    `points_per_batch` is for a GPU: on a CPU points are decoded one by one, which is the fastest there. `min_mask_region_area`
+    does what the reference's docstring says, on every device, in pixels of the image (SAM 1's rule).
+    """
+
+    def __init__(
+        self,
+        model: Promptable,
+        points_per_side: int | None = 32,
+        points_per_batch: int = 64,
+        pred_iou_thresh: float = 0.8,
+        stability_score_thresh: float = 0.95,
+        stability_score_offset: float = 1.0,
+        mask_threshold: float = 0.0,
+        box_nms_thresh: float = 0.7,
+        crop_n_layers: int = 0,
+        crop_nms_thresh: float = 0.7,
+        crop_overlap_ratio: float = 512 / 1500,
+        crop_n_points_downscale_factor: int = 1,
+        point_grids: list[np.ndarray] | None = None,
+        min_mask_region_area: int = 0,
+        output_mode: str = "binary_mask",
+        use_m2m: bool = False,
+        multimask_output: bool = True,
+        **kwargs: object,
+    ) -> None:
+        _refuse(kwargs)
+        config = AutomaticConfig(
+            points_per_side=points_per_side,
+            points_per_batch=points_per_batch,
+            pred_iou_thresh=pred_iou_thresh,
+            stability_score_thresh=stability_score_thresh,
+            stability_score_offset=stability_score_offset,
+            mask_threshold=mask_threshold,
+            box_nms_thresh=box_nms_thresh,
+            crop_n_layers=crop_n_layers,
+            crop_nms_thresh=crop_nms_thresh,
+            crop_overlap_ratio=crop_overlap_ratio,
+            crop_n_points_downscale_factor=crop_n_points_downscale_factor,
+            point_grids=grids(point_grids),
+            min_mask_region_area=min_mask_region_area,
+            use_m2m=use_m2m,
+            multimask_output=multimask_output,
+        )
+        super().__init__(model, config, output_mode)
+
+    @classmethod
+    def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2AutomaticMaskGenerator:
+        """A Hub id, or a name or file that `pointcut.load` takes; `device` goes to the model, the rest to the search."""
+        device = {"device": kwargs.pop("device")} if "device" in kwargs else {}
+        return cls(build_sam2_hf(model_id, **device), **kwargs)

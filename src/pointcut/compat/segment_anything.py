@@ -2,8 +2,8 @@
 
     from pointcut.compat.segment_anything import SamPredictor, sam_model_registry
 
-Source: https://github.com/facebookresearch/segment-anything (predictor.py, build_sam.py, utils/transforms.py). Under the
-registry's further name `nano` stands the built-in model, which needs no checkpoint.
+Source: https://github.com/facebookresearch/segment-anything (predictor.py, automatic_mask_generator.py, build_sam.py,
+utils/transforms.py). Under the registry's further name `nano` stands the built-in model, which needs no checkpoint.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..images import MEAN, STD, Frame
+from ..automatic.config import AutomaticConfig
+from ..images import MEAN, STD, Frame, open_image
 from ..nets.promptable import Promptable
 from ..nets.prompts import Prompts
 from ..nets.sam1 import Sam1
-from ..segment.segmenter import Segmenter
-from ..segment.session import EncodedImage
+from ..segment.session import EncodedImage, Encoder
 from ..weights.load import CONFIGS, load_network, network_from
 from ..weights.read import read_tensors
+from .automatic import MaskGenerator, grids
 
 __all__ = [
     "ResizeLongestSide",
+    "SamAutomaticMaskGenerator",
     "SamPredictor",
     "build_sam",
     "build_sam_vit_b",
@@ -153,7 +155,7 @@ class SamPredictor:
         if image_format == "BGR":
             image = image[..., ::-1]
         self.reset_image()
-        self._keep(self._segmenter().encode(np.ascontiguousarray(image)))
+        self._keep(self._encoder().encode([open_image(np.ascontiguousarray(image))])[0])
 
     @torch.no_grad()
     def set_torch_image(self, transformed_image: Tensor, original_image_size: tuple[int, ...]) -> None:
@@ -169,7 +171,7 @@ class SamPredictor:
         side = self.model.input_size
         square = F.pad(pixels, (0, side - shape[3], 0, side - shape[2]))
         black = np.zeros((frame.height, frame.width, 3), np.uint8)  # the picture itself is not known here
-        self._keep(self._segmenter().encode_squares(square, [black], [frame])[0])
+        self._keep(self._encoder().encode_squares(square, [black], [frame])[0])
 
     def predict(
         self,
@@ -236,8 +238,8 @@ class SamPredictor:
         self.input_size: tuple[int, int] | None = None
         self._encoded: EncodedImage | None = None
 
-    def _segmenter(self) -> Segmenter:
-        return Segmenter(self.model, "model", self.device)
+    def _encoder(self) -> Encoder:
+        return Encoder(self.model, "model")
 
     def _keep(self, encoded: EncodedImage) -> None:
         self._encoded = encoded
@@ -250,3 +252,44 @@ class SamPredictor:
         if self._encoded is None or not self.is_image_set:
             raise RuntimeError(message)
         return self._encoded
+
+
+class SamAutomaticMaskGenerator(MaskGenerator):
+    """Everything in an image, as SAM 1's generator gives it.
+
+    `points_per_batch` is for a GPU: on a CPU points are decoded one by one, which is the fastest there. Small regions are
+    removed without OpenCV, by the same rule.
+    """
+
+    def __init__(
+        self,
+        model: Promptable,
+        points_per_side: int | None = 32,
+        points_per_batch: int = 64,
+        pred_iou_thresh: float = 0.88,
+        stability_score_thresh: float = 0.95,
+        stability_score_offset: float = 1.0,
+        box_nms_thresh: float = 0.7,
+        crop_n_layers: int = 0,
+        crop_nms_thresh: float = 0.7,
+        crop_overlap_ratio: float = 512 / 1500,
+        crop_n_points_downscale_factor: int = 1,
+        point_grids: list[np.ndarray] | None = None,
+        min_mask_region_area: int = 0,
+        output_mode: str = "binary_mask",
+    ) -> None:
+        config = AutomaticConfig(
+            points_per_side=points_per_side,
+            points_per_batch=points_per_batch,
+            pred_iou_thresh=pred_iou_thresh,
+            stability_score_thresh=stability_score_thresh,
+            stability_score_offset=stability_score_offset,
+            box_nms_thresh=box_nms_thresh,
+            crop_n_layers=crop_n_layers,
+            crop_nms_thresh=crop_nms_thresh,
+            crop_overlap_ratio=crop_overlap_ratio,
+            crop_n_points_downscale_factor=crop_n_points_downscale_factor,
+            point_grids=grids(point_grids),
+            min_mask_region_area=min_mask_region_area,
+        )
+        super().__init__(model, config, output_mode)

@@ -55,6 +55,11 @@ class Decoded(NamedTuple):
     object_score: Tensor | None
     """(N, 1) logit that there is an object at all (SAM 2)."""
 
+    def rows(self, index: Tensor) -> Decoded:
+        """Some of the prompts."""
+        present = None if self.object_score is None else self.object_score[index]
+        return Decoded(self.mask_tokens[index], self.cells[index], self.scores[index], present)
+
 
 class Masks(NamedTuple):
     """Candidate masks of N prompts."""

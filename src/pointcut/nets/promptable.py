@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from .decoder import ImageFeatures, ImageSide, MaskDecoder, Masks
+from .decoder import MASK_TOKENS, ImageFeatures, ImageSide, MaskDecoder, Masks
 from .prompts import PromptEncoder, Prompts
 
 
@@ -53,6 +53,23 @@ class Promptable(nn.Module, ABC):
             side = self.mask_decoder.tokens_of(image.features.embedding, tokens.dense, image.tokens.positions)
             image = image._replace(tokens=side)
         return image, tokens.sparse
+
+    def good_candidates(self, image: ImageSide, prompts: Prompts, limit: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the three candidates of each of N prompts those with a score above `limit`: the others are never drawn.
+
+        Returns logits (M, 4h, 4w), scores (M,), and which prompt each answers (M,).
+        """
+        image, sparse = self.prompted(image, prompts)
+        decoded = self.mask_decoder.decode(image, sparse)
+        good = decoded.scores[:, 1:] > limit  # (N, 3)
+        rows = good.any(1).nonzero()[:, 0]
+        which = good[rows]
+        side = 4 * self.prompt_encoder.side
+        if not len(rows):
+            return decoded.scores.new_zeros(0, side, side), decoded.scores.new_zeros(0), rows
+        some = decoded.rows(rows)
+        logits = self.mask_decoder.draw(image, some, self.mask_decoder.upscale(image, some.cells), range(1, MASK_TOKENS))
+        return logits[which], some.scores[:, 1:][which], rows.repeat_interleave(which.sum(1))
 
     def bake(self) -> None:
         """Prepares for inference: evaluation mode and no gradients; families add what they can compute beforehand."""

@@ -6,8 +6,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,57 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .. import rle
+from ..automatic.config import AutomaticConfig, Crop, default_config
+from ..automatic.generate import View, search
 from ..errors import InputError, InvalidPrompt, WeightsMismatch
 from ..files import replacing
 from ..images import Frame, open_image
 from ..nets.decoder import ImageFeatures, ImageSide, Masks, stability
 from ..nets.promptable import Promptable
-from ..nets.prompts import Prompts
+from ..nets.prompts import FOREGROUND, Prompts
+from ..nets.sam1 import Sam1
+from ..pixels import rough_to_logits, to_picture, to_square
 from ..prompts import PointsLike, Prompt, parse_prompts
+from ..rle import Rle
 from ..segments import Segments
-from .pixels import rough_to_logits, to_picture
+from .devices import Precision, encoding_precision
 
 FILE_KIND = "pointcut-encoded-image"
 FILE_VERSION = "1"
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A network and how it encodes."""
+
+    net: Promptable
+    name: str
+    precision: Precision = "float32"
+    """Of encoding; masks are decoded in float32 always."""
+
+    def frame(self, height: int, width: int) -> Frame:
+        """How a picture of that size lies in the network's square."""
+        return Frame(height, width, self.net.input_size, "pad" if isinstance(self.net, Sam1) else "squash")
+
+    def encode(self, images: Sequence[np.ndarray]) -> list[EncodedImage]:
+        """RGB pictures (H, W, 3) uint8, of any sizes, in one batch."""
+        frames = [self.frame(*image.shape[:2]) for image in images]
+        device = self.net.device
+        squares = torch.cat([to_square(image, frame, device) for image, frame in zip(images, frames, strict=True)])
+        return self.encode_squares(squares, images, frames)
+
+    def encode_squares(self, squares: Tensor, images: Sequence[np.ndarray], frames: Sequence[Frame]) -> list[EncodedImage]:
+        """The tensor-level call under it: normalised squares (B, 3, S, S) of pictures (H, W, 3) and their frames."""
+        encoded = []
+        with torch.inference_mode():
+            with encoding_precision(self.net.device, self.precision):
+                batch = self.net.encode(squares)
+            for i, (image, frame) in enumerate(zip(images, frames, strict=True)):
+                high_res = tuple(x[i : i + 1].float() for x in batch.high_res)
+                features = ImageFeatures(batch.embedding[i : i + 1].float(), high_res)
+                encoded.append(EncodedImage(image, frame, self.net.image_side(features), self))
+        return encoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +81,22 @@ class EncodedImage:
     """How the picture lies in the model's square."""
     side: ImageSide
     """Features and the decoder's image-side work, on the model's device."""
-    net: Promptable
-    model: str
-    """The model's name."""
+    encoder: Encoder
+    """Who encoded it, and answers prompts."""
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.frame.height, self.frame.width
+
+    @property
+    def net(self) -> Promptable:
+        return self.encoder.net
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.encoder.name
 
     @property
     def features(self) -> ImageFeatures:
@@ -95,6 +142,37 @@ class EncodedImage:
             order = np.argsort(np.concatenate([part["objects"] for part in parts]), kind="stable")
             fields = {name: np.concatenate([part[name] for part in parts])[order] for name in fields}
         return Segments(self.image, prompts=prompts, object_scores=fields.pop("object_scores", None), **fields)
+
+    def segment_everything(
+        self, config: AutomaticConfig | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Segments:
+        """Automatic masks: everything in the picture, without a prompt; best first, each an object of its own.
+
+        config: how to search; by default SAM 2's 32 x 32 points and thresholds (for `nano` its own, `default_config`).
+        progress: called with (points done, points in all) now and then; what it raises ends the search.
+        The masks come as run lengths (`Segments.stored`); their logits are kept in 16 bits, and are of the crop that a mask was
+        found in.
+        """
+        height, width = self.size
+        found = search(self.view, lambda crop: self.crop(crop).view, config or default_config(self.model), progress)
+        return Segments(
+            self.image,
+            stored=tuple(Rle(size=[height, width], counts=rle.compress(counts)) for counts in found.counts),
+            scores=found.scores,
+            stability=found.stability,
+            logits=found.logits.astype(np.float32),
+            objects=np.arange(len(found)),
+            prompts=tuple(Prompt(point[None], np.array([FOREGROUND])) for point in found.points),
+        )
+
+    @property
+    def view(self) -> View:
+        """What the automatic search needs of it."""
+        return View(self.net, self.side, self.frame)
+
+    def crop(self, crop: Crop) -> EncodedImage:
+        """A part of the picture, encoded on its own."""
+        return self.encoder.encode([self.image[crop.y0 : crop.y1, crop.x0 : crop.x1]])[0]
 
     def decode(self, prompts: Prompts, multimask: bool) -> Masks:
         """The tensor-level call under `segment`: prompts in pixels of the model's square -> low-resolution masks."""
@@ -158,7 +236,7 @@ class EncodedImage:
         count = logits.shape[1]
         height, width = (round(n * logits.shape[-1] / self.frame.side) for n in self.frame.content)
         fields = {
-            "masks": (self.masks_of(logits) > 0).flatten(0, 1),
+            "stored": (self.masks_of(logits) > 0).flatten(0, 1),
             "scores": masks.scores.flatten(0, 1),
             "stability": stability(logits[..., :height, :width], offset=1.0).flatten(0, 1),
             "logits": (logits if limit is None else logits.clamp(-limit, limit)).flatten(0, 1),
@@ -193,10 +271,10 @@ def saved_model(path: str | os.PathLike[str]) -> str:
     return metadata["model"]
 
 
-def load_encoded(path: str | os.PathLike[str], net: Promptable, device: torch.device) -> EncodedImage:
+def load_encoded(path: str | os.PathLike[str], encoder: Encoder) -> EncodedImage:
     """Reads what `EncodedImage.save` wrote. Raises InputError, or WeightsMismatch if another decoder wrote it."""
-    model = saved_model(path)
-    with safe_open(path, "pt", device=str(device)) as file:
+    model, net = saved_model(path), encoder.net
+    with safe_open(path, "pt", device=str(net.device)) as file:
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     if metadata["decoder"] != decoder_digest(net):
@@ -207,4 +285,4 @@ def load_encoded(path: str | os.PathLike[str], net: Promptable, device: torch.de
     with torch.inference_mode():
         side = net.image_side(ImageFeatures(tensors["embedding"], high_res))
     image = open_image(tensors["picture_png"].cpu().numpy().tobytes())
-    return EncodedImage(image, Frame(**json.loads(metadata["frame"])), side, net, model)
+    return EncodedImage(image, Frame(**json.loads(metadata["frame"])), side, replace(encoder, name=model))

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..images import MEAN, STD, Frame
-from ..nets.decoder import upsample
+from .images import MEAN, STD, Frame
+from .nets.decoder import upsample
 
 ROUGH_SCALE, ROUGH_SHIFT = 20.0, -10.0
 """A rough mask becomes logits of +-10, as in https://github.com/facebookresearch/sam2/blob/main/sam2/modeling/sam2_base.py
@@ -34,10 +34,19 @@ def to_square(image: np.ndarray, frame: Frame, device: torch.device) -> Tensor:
 
 def to_picture(logits: Tensor, frame: Frame) -> Tensor:
     """Low-resolution logits (N, K, h, w) -> logits of the picture's size (N, K, H, W)."""
-    if frame.fit == "pad":
-        height, width = frame.content
-        logits = upsample(logits, (frame.side, frame.side))[..., :height, :width]
-    return upsample(logits, (frame.height, frame.width))
+    return upsample(fitted(logits, frame), (frame.height, frame.width))
+
+
+def fitted(logits: Tensor, frame: Frame) -> Tensor:
+    """The part of low-resolution logits (..., h, w) that shows the picture, ready to be enlarged to its size.
+
+    SAM 1 enlarges to the padded square first, and cuts the padding off there.
+    """
+    if frame.fit == "squash":
+        return logits
+    height, width = frame.content
+    square = upsample(logits.reshape(-1, 1, *logits.shape[-2:]), (frame.side, frame.side))
+    return square.reshape(*logits.shape[:-2], frame.side, frame.side)[..., :height, :width]
 
 
 def rough_to_logits(mask: np.ndarray, frame: Frame, side: int, device: torch.device) -> Tensor:

@@ -1,0 +1,211 @@
+"""The search: points on a grid, three candidates each, filtered by the model's own score, by stability, and by overlap.
+
+The order of events and every rule are those of
+https://github.com/facebookresearch/sam2/blob/main/sam2/automatic_mask_generator.py; what differs is what is not computed: a
+candidate with a poor score is never enlarged, an enlarged one is never drawn (columns.py), and only survivors are encoded.
+
+This file knows networks and pictures, and nothing of sessions: a `View` is all that it needs of an encoded picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import rle
+from ..components import without_small_parts
+from ..images import Frame
+from ..masks import boxes_xyxy
+from ..nets.decoder import ImageSide
+from ..nets.promptable import Promptable
+from ..nets.prompts import FOREGROUND, Prompts
+from ..pixels import fitted
+from .columns import FAR_SIDES, Place, profiles, run_lengths, toggles_of
+from .config import AutomaticConfig, Crop, crops_of
+from .overlap import box_nms
+
+EDGE = 20.0
+"""A box this close (in pixels) to a crop's edge, and not at the picture's, is a cut-off thing: the next crop has it whole."""
+
+MEASURED_TOGETHER = 4
+"""Candidates that are enlarged at once: more do not fit a processor's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """An encoded picture, or crop of one."""
+
+    net: Promptable
+    side: ImageSide
+    frame: Frame
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """N masks that were found, as columns of a table; best first."""
+
+    counts: list[np.ndarray]
+    """Run lengths of each mask in the whole picture (COCO's, uncompressed)."""
+    boxes: np.ndarray
+    """(N, 4) float32 x0, y0, x1, y1 in pixels, the far sides inclusive (the references' convention)."""
+    scores: np.ndarray
+    """(N,) float32: the IoU that the model expects."""
+    stability: np.ndarray
+    """(N,) float32."""
+    points: np.ndarray
+    """(N, 2) float32 x, y: the grid's point that found it."""
+    crops: np.ndarray
+    """(N, 4) int64 x0, y0, x1, y1: the crop that it was found in."""
+    logits: np.ndarray
+    """(N, h, w) float16, low resolution, of its crop."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def rows(self, index: np.ndarray) -> Found:
+        return Found(
+            [self.counts[i] for i in index],
+            *(x[index] for x in (self.boxes, self.scores, self.stability, self.points, self.crops, self.logits)),
+        )
+
+    @classmethod
+    def joined(cls, parts: list[Found]) -> Found:
+        columns = ("boxes", "scores", "stability", "points", "crops", "logits")
+        counts = [x for part in parts for x in part.counts]
+        return cls(counts, *(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
+
+
+def search(
+    whole: View,
+    encode_crop: Callable[[Crop], View],
+    config: AutomaticConfig,
+    progress: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Everything in a picture.
+
+    encode_crop: encodes a part of the picture; called for crops only. progress: called with points done and points in all,
+    after every few points; what it raises ends the search.
+    """
+    height, width = whole.frame.height, whole.frame.width
+    crops = crops_of(height, width, config)
+    total, done = sum(len(config.grid(crop.layer)) for crop in crops), 0
+    found = []
+    for crop in crops:
+        view = whole if crop.layer == 0 else encode_crop(crop)
+        parts = []
+        for points in _batches(config.grid(crop.layer), view, config):
+            parts.append(_measure(view, points, crop, (height, width), config))
+            done += len(points)
+            if progress is not None:
+                progress(done, total)
+        part = Found.joined(parts)
+        found.append(part.rows(box_nms(part.boxes, part.scores, config.box_nms_thresh)))
+    everything = Found.joined(found)
+    if len(crops) > 1:  # smaller crops saw it better
+        x0, y0, x1, y1 = everything.crops.T
+        preferred = 1 / ((x1 - x0) * (y1 - y0))
+        everything = everything.rows(box_nms(everything.boxes, preferred, config.crop_nms_thresh))
+    if config.min_mask_region_area:
+        everything = _tidied(everything, height, width, config)
+    return everything
+
+
+def _batches(grid: np.ndarray, view: View, config: AutomaticConfig) -> Iterator[np.ndarray]:
+    """(P, 2) in [0, 1] -> pixels of the crop (N, 2) float32, as many as are decoded together."""
+    points = (grid * (view.frame.width, view.frame.height)).astype(np.float32)
+    together = 1 if view.net.device.type == "cpu" else config.points_per_batch
+    for start in range(0, len(points), together):
+        yield points[start : start + together]
+
+
+def _measure(view: View, points: np.ndarray, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> Found:
+    """The candidates of some points that pass every filter that looks at one candidate alone."""
+    logits, scores, rows = _candidates(view, points, config)
+    place = Place(crop.x0, crop.y0, view.frame.height, *size)
+    area = (crop.x0, crop.y0, crop.x1, crop.y1)
+    parts = [_nothing(view)]
+    for start in range(0, len(scores), MEASURED_TOGETHER):
+        chunk = slice(start, start + MEASURED_TOGETHER)
+        masks = profiles(fitted(logits[chunk], view.frame), view.frame.height, view.frame.width)
+        inner, outer = (
+            toggles_of(masks, config.mask_threshold + side * config.stability_score_offset, place).areas() for side in (1, -1)
+        )
+        with np.errstate(invalid="ignore"):
+            stability = (inner / outer).astype(np.float32)  # nothing over nothing is not a number, and passes no filter
+        keep = np.flatnonzero(stability >= config.stability_score_thresh if config.stability_score_thresh > 0 else outer >= 0)
+        if not keep.size:
+            continue
+        drawn = toggles_of(masks.rows(keep), config.mask_threshold, place)
+        boxes = drawn.boxes(place.full_height)
+        whole = ~_cut_off(boxes, area, size)
+        rest = keep[whole]
+        parts.append(
+            Found(
+                counts=[run_lengths(drawn.of(int(i)), size[0] * size[1]) for i in np.flatnonzero(whole)],
+                boxes=boxes[whole],
+                scores=scores[chunk].cpu().numpy()[rest],
+                stability=stability[rest],
+                points=points[rows[chunk].cpu().numpy()[rest]] + np.array((crop.x0, crop.y0), np.float32),
+                crops=np.tile(np.array(area), (len(rest), 1)),
+                logits=logits[chunk].cpu().numpy()[rest].astype(np.float16),
+            )
+        )
+    return Found.joined(parts)
+
+
+def _nothing(view: View) -> Found:
+    side = 4 * view.net.prompt_encoder.side
+    boxes, scores, stability, points = (np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0,), (0, 2)))
+    none = np.zeros((0, 4), np.int64), np.zeros((0, side, side), np.float16)
+    return Found([], boxes, scores, stability, points, *none)
+
+
+def _candidates(view: View, points: np.ndarray, config: AutomaticConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (M, h, w), scores (M,), and whose points they are (M,): what passes the model's own score."""
+    net, device = view.net, view.net.device
+    xy = torch.from_numpy(view.frame.points_to_model(points)).to(device)[:, None]  # (N, 1, 2)
+    labels = torch.full(xy.shape[:2], FOREGROUND, device=device)
+    limit = config.pred_iou_thresh if config.pred_iou_thresh > 0 else -torch.inf
+    with torch.inference_mode():
+        if config.use_m2m or not config.multimask_output:
+            answer = net.predict(view.side, Prompts(xy, labels), config.multimask_output)
+            rows = torch.arange(len(points), device=device).repeat_interleave(answer.scores.shape[1])
+            if config.use_m2m:
+                rough = answer.logits.flatten(0, 1)[:, None]
+                if net.logit_limit is not None:
+                    rough = rough.clamp(-net.logit_limit, net.logit_limit)
+                answer = net.predict(view.side, Prompts(xy[rows], labels[rows], masks=rough), multimask=False)
+            good = answer.scores.flatten() > limit
+            return answer.logits.flatten(0, 1)[good], answer.scores.flatten()[good], rows[good]
+        return net.good_candidates(view.side, Prompts(xy, labels), limit)
+
+
+def _cut_off(boxes: np.ndarray, crop: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    """(N,) whether a box ends at a side of its crop that is no side of the picture.
+
+    Source: https://github.com/facebookresearch/sam2/blob/main/sam2/utils/amg.py (is_box_near_crop_edge)
+    """
+    at_crop = np.abs(boxes - np.array(crop, np.float32)) <= EDGE
+    at_picture = np.abs(boxes - np.array((0, 0, size[1], size[0]), np.float32)) <= EDGE
+    return (at_crop & ~at_picture).any(axis=1)
+
+
+def _tidied(found: Found, height: int, width: int, config: AutomaticConfig) -> Found:
+    """Small holes filled and small islands dropped; of masks that have become alike, those that needed no change stay.
+
+    Source: https://github.com/facebookresearch/segment-anything/blob/main/segment_anything/automatic_mask_generator.py
+    (postprocess_small_regions)
+    """
+    counts, boxes, untouched = list(found.counts), found.boxes.copy(), np.ones(len(found))
+    for i, lengths in enumerate(found.counts):
+        mask = rle.from_runs(lengths, height, width)
+        clean = without_small_parts(mask, config.min_mask_region_area)
+        if clean is not mask:
+            counts[i], untouched[i] = rle.runs(clean), 0
+            boxes[i] = boxes_xyxy(clean[None])[0] - FAR_SIDES
+    tidy = replace(found, counts=counts, boxes=boxes)
+    return tidy.rows(box_nms(boxes, untouched, max(config.box_nms_thresh, config.crop_nms_thresh)))
