@@ -24,7 +24,7 @@ from ..nets.decoder import ImageSide
 from ..nets.promptable import Promptable
 from ..nets.prompts import FOREGROUND, Prompts
 from ..pixels import fitted
-from .columns import FAR_SIDES, Place, profiles, run_lengths, toggles_of
+from .columns import FAR_SIDES, Place, areas_of, enlarged, run_lengths, toggles_of
 from .config import AutomaticConfig, Crop, crops_of
 from .overlap import box_nms
 
@@ -130,10 +130,9 @@ def _measure(view: View, points: np.ndarray, crop: Crop, size: tuple[int, int], 
     parts = [_nothing(view)]
     for start in range(0, len(scores), MEASURED_TOGETHER):
         chunk = slice(start, start + MEASURED_TOGETHER)
-        masks = profiles(fitted(logits[chunk], view.frame), view.frame.height, view.frame.width)
-        inner, outer = (
-            toggles_of(masks, config.mask_threshold + side * config.stability_score_offset, place).areas() for side in (1, -1)
-        )
+        masks = enlarged(fitted(logits[chunk], view.frame), view.frame.height, view.frame.width)
+        offset = config.stability_score_offset
+        inner, outer = (areas_of(masks, config.mask_threshold + side * offset) for side in (1, -1))
         with np.errstate(invalid="ignore"):
             stability = (inner / outer).astype(np.float32)  # nothing over nothing is not a number, and passes no filter
         keep = np.flatnonzero(stability >= config.stability_score_thresh if config.stability_score_thresh > 0 else outer >= 0)
