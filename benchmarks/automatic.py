@@ -3,8 +3,8 @@
 Contenders, each in a process of its own: Pointcut, and the reference's loop around `transformers`' `Sam2Model` with the same
 random weights (step for step what its `mask-generation` pipeline does; the pipeline itself needs torchvision, which has no CPU
 build). The threshold of the predicted IoU is set so that about a third of the candidates pass it; masks of random weights are
-rough, so the stability that is asked for is low. Beside the time stands in how many masks the two differ. Peak memory is that of
-the process, PyTorch included; encoding is counted.
+rough, so the stability that is asked for is low. Beside the time stands in how many masks the two differ. Peak memory is that
+of the process, PyTorch included; encoding is counted.
 """
 
 from __future__ import annotations

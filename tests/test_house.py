@@ -14,11 +14,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "pointcut"
 
 ROWS = [
-    {"errors", "files", "prompts", "masks", "rle", "components", "images", "draw", "segments"},
-    {"nets", "plotting"},
-    {"weights"},
+    {"errors", "files", "prompts", "masks", "rle", "components", "images", "draw", "segments", "arrange"},
+    {"nets", "plotting", "export"},
+    {"pixels", "weights"},
+    {"automatic"},
     {"segment"},
-    {"compat"},
+    {"compat", "count"},
     {"cli"},
     {"__main__"},
 ]

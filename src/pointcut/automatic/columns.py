@@ -3,8 +3,8 @@
 Between four neighbouring logits enlargement is bilinear: where all four are on one side of the threshold, so are all pixels
 between them. Only the other cells, those along a mask's border, are looked at. In each pixel column of such a cell the value
 changes linearly from top to bottom, so the mask can change at most once; the row is solved for, and put right by the very
-products and sums of the full enlargement. What comes out are the positions at which the mask toggles, column by column, which are
-COCO's run lengths already. The work is that of the border, not of the pixels, and no mask is drawn.
+products and sums of the full enlargement. What comes out are the positions at which the mask toggles, column by column, which
+are COCO's run lengths already. The work is that of the border, not of the pixels, and no mask is drawn.
 
 Letters: N masks, h and w of the logits, H and W of the picture (or crop), K places.
 """
@@ -186,7 +186,7 @@ def areas_of(masks: Enlarged, threshold: float) -> np.ndarray:
     """(N,) int64: the pixels above the threshold."""
     turns = turns_of(masks, threshold)
     signed = torch.where(turns.off, turns.row, -turns.row)  # of each run its end minus its start
-    return torch.zeros(len(masks.logits), dtype=torch.long, device=signed.device).index_add_(0, turns.mask, signed).cpu().numpy()
+    return signed.new_zeros(len(masks.logits)).index_add_(0, turns.mask, signed).cpu().numpy()
 
 
 def toggles_of(masks: Enlarged, threshold: float, place: Place) -> Toggles:
@@ -194,8 +194,7 @@ def toggles_of(masks: Enlarged, threshold: float, place: Place) -> Toggles:
     turns = turns_of(masks, threshold)
     pixels = place.full_height * place.full_width + 1
     position = turns.mask * pixels + (turns.column + place.x0) * place.full_height + place.y0 + turns.row
-    mask, position = np.divmod(np.sort(position.cpu().numpy()), pixels)
-    return _cancelled(mask, position, len(masks.logits))
+    return _cancelled(*np.divmod(np.sort(position.cpu().numpy()), pixels), len(masks.logits))
 
 
 def _cancelled(mask: np.ndarray, positions: np.ndarray, count: int) -> Toggles:

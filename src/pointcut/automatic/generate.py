@@ -96,12 +96,19 @@ def search(
     found = []
     for crop in crops:
         view = whole if crop.layer == 0 else encode_crop(crop)
-        parts = []
-        for points in _batches(config.grid(crop.layer), view, config):
-            parts.append(_measure(view, points, crop, (height, width), config))
-            done += len(points)
-            if progress is not None:
-                progress(done, total)
+        grid = config.grid(crop.layer)
+        parts = [_nothing(view)]
+        covered = np.zeros(parts[0].logits.shape[1:], bool)
+        for rows in config.rounds(crop.layer):
+            asked = grid[rows][~_covers(covered, grid[rows], view.frame)]
+            done += len(rows) - len(asked)
+            for points in _batches(asked, view, config):
+                parts.append(_measure(view, points, crop, (height, width), config))
+                if config.skip_covered:
+                    covered |= _coverage(parts[-1], config)
+                done += len(points)
+                if progress is not None:
+                    progress(done, total)
         part = Found.joined(parts)
         found.append(part.rows(box_nms(part.boxes, part.scores, config.box_nms_thresh)))
     everything = Found.joined(found)
@@ -120,6 +127,23 @@ def _batches(grid: np.ndarray, view: View, config: AutomaticConfig) -> Iterator[
     together = 1 if view.net.device.type == "cpu" else config.points_per_batch
     for start in range(0, len(points), together):
         yield points[start : start + together]
+
+
+LARGE = 0.25
+"""A mask of more than this share of its crop is more likely the ground than a thing: it keeps no point from being asked."""
+
+
+def _coverage(found: Found, config: AutomaticConfig) -> np.ndarray:
+    """(h, w) bool: where something was found that is not large."""
+    masks = found.logits > config.mask_threshold
+    return masks[masks.mean(axis=(1, 2)) <= LARGE].any(axis=0)
+
+
+def _covers(covered: np.ndarray, grid: np.ndarray, frame: Frame) -> np.ndarray:
+    """Which points (P, 2) in [0, 1] lie in `covered` (h, w)."""
+    height, width = frame.content
+    x, y = (grid * (width, height) * (covered.shape[0] / frame.side)).astype(np.int64).T
+    return covered[y, x]
 
 
 def _measure(view: View, points: np.ndarray, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> Found:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
 
+from ..automatic.config import AutomaticConfig
 from ..errors import InputError
 from ..images import MAX_PIXELS, ImageSource, open_image
 from ..nets.promptable import Promptable
+from ..segments import Segments
 from ..weights.load import load_network
 from .devices import Precision, choose_device, keep_freed_memory
 from .session import EncodedImage, Encoder, load_encoded, saved_model
@@ -52,6 +54,13 @@ class Segmenter:
         while chunk := list(islice(pictures, BATCH)):
             encoded += self.encoder.encode(chunk)
         return encoded
+
+    def segment_everything(
+        self, images: Iterable[ImageSource], config: AutomaticConfig | None = None, *, max_pixels: int = MAX_PIXELS
+    ) -> Iterator[Segments]:
+        """Automatic masks of one picture after another (see `EncodedImage.segment_everything`)."""
+        for image in images:
+            yield self.encode(image, max_pixels=max_pixels).segment_everything(config)
 
     def load_encoded(self, path: str | os.PathLike[str]) -> EncodedImage:
         """Reads a file of `EncodedImage.save`. Raises InputError, or WeightsMismatch if another model wrote it."""

@@ -1,0 +1,100 @@
+"""Many masks of one picture put in order: duplicates dropped, a choice made, one label a pixel, parts under their wholes.
+
+Pure arithmetic on `Segments`; masks are compared as packed bits within their boxes, so that hundreds of large ones are
+no burden.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .segments import Segments
+
+BITS = np.array([bin(i).count("1") for i in range(256)], np.uint8)
+"""How many bits of a byte are set."""
+
+
+def overlaps(cut: Segments) -> np.ndarray:
+    """(N, N) int64: the pixels that each two masks share; each mask's area on the diagonal."""
+    count = len(cut)
+    shared = np.zeros((count, count), np.int64)
+    packed = [np.packbits(cut.mask(i), axis=1) for i in range(count)]  # (H, W / 8)
+    boxes = cut.boxes_xyxy.astype(np.int64)
+    windows = np.stack([boxes[:, 0] // 8, boxes[:, 1], -(-boxes[:, 2] // 8), boxes[:, 3]], axis=1)  # in bytes along x
+    for i in range(count):
+        shared[i, i] = cut.areas[i]
+        low = np.maximum(windows[i, :2], windows[i + 1 :, :2])
+        high = np.minimum(windows[i, 2:], windows[i + 1 :, 2:])
+        for j in i + 1 + np.flatnonzero((high > low).all(axis=1)):
+            (x0, y0), (x1, y1) = low[j - i - 1], high[j - i - 1]
+            both = packed[i][y0:y1, x0:x1] & packed[j][y0:y1, x0:x1]
+            shared[i, j] = shared[j, i] = BITS[both].sum()
+    return shared
+
+
+def without_duplicates(cut: Segments, iou: float = 0.7, inside: float | None = None) -> Segments:
+    """Of masks that are nearly the same (IoU above `iou`) the one with the best score; the order stays.
+
+    inside: if given, a mask of which more than this share lies within one that stays goes too: wholes without their parts.
+    """
+    shared, areas = overlaps(cut), cut.areas
+    kept: list[int] = []
+    # Wholes first where parts are to be dropped, since a part may well have the better score.
+    order = np.lexsort((-cut.scores, -areas)) if inside is not None else np.argsort(-cut.scores, kind="stable")
+    for row in order:
+        common = shared[row, kept]
+        alike = common > iou * (areas[row] + areas[kept] - common)
+        within = common > inside * areas[row] if inside is not None else np.zeros(len(kept), bool)
+        if not (alike | within).any():
+            kept.append(int(row))
+    return cut[sorted(kept)]
+
+
+def select(
+    cut: Segments,
+    *,
+    min_area: int = 0,
+    max_area: int | None = None,
+    min_score: float = 0.0,
+    min_stability: float = 0.0,
+    touching_border: bool | None = None,
+    within: tuple[float, float, float, float] | None = None,
+) -> Segments:
+    """The masks that meet every condition.
+
+    min_area, max_area: pixels. touching_border: True: only masks that reach the picture's edge; False: only those that do not.
+    within: x0, y0, x1, y1: only masks whose box lies in it.
+    """
+    boxes = cut.boxes_xyxy
+    height, width = cut.image.shape[:2]
+    good = (cut.areas >= min_area) & (cut.scores >= min_score) & (cut.stability >= min_stability)
+    if max_area is not None:
+        good &= cut.areas <= max_area
+    if touching_border is not None:
+        at_edge = (boxes[:, :2] <= 0).any(axis=1) | (boxes[:, 2:] >= (width, height)).any(axis=1)
+        good &= at_edge == touching_border
+    if within is not None:
+        x0, y0, x1, y1 = within
+        good &= (boxes[:, :2] >= (x0, y0)).all(axis=1) & (boxes[:, 2:] <= (x1, y1)).all(axis=1)
+    return cut[np.flatnonzero(good)]
+
+
+def label_map(cut: Segments) -> np.ndarray:
+    """(H, W) int32: one label a pixel: 0 nothing, n the mask in row n - 1; where masks overlap the smaller one is on top."""
+    labels = np.zeros(cut.image.shape[:2], np.int32)
+    for row in np.argsort(-cut.areas, kind="stable"):
+        labels[cut.mask(row)] = row + 1
+    return labels
+
+
+def parents(cut: Segments, share: float = 0.9) -> np.ndarray:
+    """(N,) int64: of each mask the smallest larger one that holds at least `share` of it, or -1: part of, whole of."""
+    shared, areas = overlaps(cut), cut.areas
+    found = np.full(len(cut), -1, np.int64)
+    order = np.argsort(areas, kind="stable")
+    for rank, row in enumerate(order):
+        larger = order[rank + 1 :]
+        holds = larger[(shared[row, larger] >= share * areas[row]) & (areas[larger] > areas[row])]
+        if holds.size and areas[row]:
+            found[row] = holds[0]
+    return found

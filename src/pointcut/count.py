@@ -1,0 +1,69 @@
+"""How many things there are in a picture, or how many like one that is pointed at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from . import draw
+from .arrange import label_map, select, without_duplicates
+from .automatic.config import AutomaticConfig
+from .segment.features import pooled_features
+from .segment.session import EncodedImage
+from .segments import Segments
+
+LARGEST = 0.5
+"""A mask of more than this share of the picture is not counted: it is the ground."""
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """What was counted, each thing once."""
+
+    cut: Segments
+    similarity: np.ndarray | None = None
+    """(N,) float32, -1 to 1: how like the example each is; None without an example."""
+
+    def __len__(self) -> int:
+        return len(self.cut)
+
+    def picture(self) -> Image.Image:
+        """Every counted thing in a colour of its own, with its number in its middle."""
+        labels = label_map(self.cut)
+        boxes = self.cut.boxes_xyxy
+        return draw.mosaic(self.cut.image, labels, [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes.tolist()])
+
+
+def count_objects(
+    photo: EncodedImage,
+    like: Segments | None = None,
+    *,
+    config: AutomaticConfig | None = None,
+    similarity: float = 0.5,
+    size_ratio: float = 4.0,
+    min_area: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Counted:
+    """Counts everything, or everything like an example.
+
+    like: one segment of the same picture, as `photo.segment(points=[...]).best` gives it. similarity: the cosine between a
+    thing's features (features.py) and the example's from which on it counts. size_ratio: how many times larger or smaller than
+    the example it may be. min_area: pixels. config, progress: as in `EncodedImage.segment_everything`.
+
+    Things are whole: a part of something counted is not counted again. Where parts of the example's size are meant (the fingers
+    of a hand), point at one of them: masks far larger than the example are taken out before.
+    """
+    found = photo.segment_everything(config, progress)
+    height, width = photo.size
+    largest = int(LARGEST * height * width)
+    if like is None:
+        return Counted(without_duplicates(select(found, min_area=min_area, max_area=largest), iou=0.5, inside=0.7))
+    area = int(like.areas[0])
+    alike = select(found, min_area=max(min_area, int(area / size_ratio)), max_area=min(largest, int(area * size_ratio)))
+    alike = without_duplicates(alike, iou=0.5, inside=0.7)
+    closeness = pooled_features(photo, alike) @ pooled_features(photo, like[:1])[0]
+    rows = np.flatnonzero(closeness >= similarity)
+    return Counted(alike[rows], closeness[rows])

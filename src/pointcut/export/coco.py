@@ -1,0 +1,48 @@
+"""COCO: one dataset file for all pictures, masks as compressed run lengths, exact.
+
+Source of the format: https://cocodataset.org/#format-data
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .record import Record, Writer, write_json
+
+
+class CocoWriter(Writer):
+    """`annotations.json`; `iscrowd` is 0 although the masks are run lengths, as most tools write it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.categories: dict[str, int] = {}
+
+    def add(self, record: Record) -> list[Path]:
+        height, width = record.size
+        self.images.append({"id": len(self.images) + 1, "file_name": record.name, "height": height, "width": width})
+        cut = record.cut
+        for row, (mask, area, (x0, y0, x1, y1)) in enumerate(
+            zip(cut.rle(), cut.areas.tolist(), cut.boxes_xyxy.tolist(), strict=True)
+        ):
+            category = self.categories.setdefault(record.label(row), len(self.categories) + 1)
+            self.annotations.append(
+                {
+                    "id": len(self.annotations) + 1,
+                    "image_id": len(self.images),
+                    "category_id": category,
+                    "segmentation": mask,
+                    "area": area,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "iscrowd": 0,
+                    "score": round(float(cut.scores[row]), 4),
+                }
+            )
+        return []
+
+    def close(self) -> list[Path]:
+        categories = [{"id": number, "name": name} for name, number in self.categories.items()]
+        dataset = {"images": self.images, "annotations": self.annotations, "categories": categories}
+        return [write_json(self.folder / "annotations.json", dataset)]

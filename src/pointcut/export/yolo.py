@@ -1,0 +1,36 @@
+"""YOLO segmentation: a text file a picture, `class x y x y ...` in shares of the width and height, one line a connected part.
+
+Source of the format: https://docs.ultralytics.com/datasets/segment/. A line holds one outline: a mask of several parts becomes
+several lines, and holes are lost.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .polygons import polygons
+from .record import Record, Writer, write_text
+
+
+class YoloWriter(Writer):
+    """`labels/STEM.txt` and `data.yaml`, which names the classes."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.classes: dict[str, int] = {}
+        (folder / "labels").mkdir(exist_ok=True)
+
+    def add(self, record: Record) -> list[Path]:
+        height, width = record.size
+        lines = []
+        for row in range(len(record.cut)):
+            number = self.classes.setdefault(record.label(row), len(self.classes))
+            for part in polygons(record.cut.mask(row)):
+                shares = (part.outline / (width, height)).clip(0, 1).ravel()
+                lines.append(f"{number} " + " ".join(f"{v:.6f}" for v in shares))
+        return [write_text(self.folder / "labels" / f"{record.stem}.txt", "".join(line + "\n" for line in lines))]
+
+    def close(self) -> list[Path]:
+        names = "".join(f"  {number}: {json.dumps(name)}\n" for name, number in self.classes.items())
+        return [write_text(self.folder / "data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{names or '  {}'}")]
