@@ -32,6 +32,9 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .arrange import label_map, parents, select, without_duplicates
+    from .automatic.config import AutomaticConfig
+    from .count import Counted, count_objects
     from .images import Frame, open_image
     from .plotting import show, show_mask
     from .prompts import Prompt
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "arrange": ("label_map", "parents", "select", "without_duplicates"),
+    "automatic.config": ("AutomaticConfig",),
+    "count": ("Counted", "count_objects"),
     "images": ("Frame", "open_image"),
     "prompts": ("Prompt",),
     "segment.segmenter": ("Segmenter", "load", "load_encoded_image"),
@@ -52,6 +58,8 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AutomaticConfig",
+    "Counted",
     "DeviceUnavailable",
     "EncodedImage",
     "Frame",
@@ -71,11 +79,16 @@ __all__ = [
     "WeightsNotFound",
     "WeightsRefused",
     "__version__",
+    "count_objects",
+    "label_map",
     "load",
     "load_encoded_image",
     "open_image",
+    "parents",
+    "select",
     "show",
     "show_mask",
+    "without_duplicates",
 ]
 
 

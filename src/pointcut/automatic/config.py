@@ -125,5 +125,5 @@ def crops_of(height: int, width: int, config: AutomaticConfig) -> list[Crop]:
 def default_config(model: str) -> AutomaticConfig:
     """The search that suits a model: SAM 2's for the published ones; `nano` judges itself less surely, so it is asked less."""
     if model == "nano":
-        return AutomaticConfig(points_per_side=24, pred_iou_thresh=0.6, stability_score_thresh=0.85)
+        return AutomaticConfig(16, pred_iou_thresh=0.5, stability_score_thresh=0.7, stability_score_offset=0.5)
     return AutomaticConfig()

@@ -14,6 +14,8 @@ import typer
 from .. import __version__
 from ..errors import PointcutError
 from . import models
+from .auto import auto
+from .count import count
 from .output import fail
 from .segment import segment
 
@@ -26,6 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(no_args_is_help=True)(segment)
+app.command(no_args_is_help=True)(auto)
+app.command(no_args_is_help=True)(count)
 app.add_typer(models.app, name="models")
 
 

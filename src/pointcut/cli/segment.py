@@ -86,7 +86,7 @@ def segment(
         raise typer.BadParameter("points and masks go with one box; several boxes are several objects")
     _check_names(images, out)
     if out is not None:
-        _make_folder(out)
+        make_folder(out)
 
     from ..segment.segmenter import load
 
@@ -121,7 +121,7 @@ def _check_names(images: list[Path], out: Path | None) -> None:
         places[place] = image
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,0 +1,162 @@
+"""`pointcut auto`: everything in one or more pictures, in the formats that annotators use."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import PointcutError
+from .output import emit, fail, progress_bar, say
+
+if TYPE_CHECKING:
+    from ..automatic.config import AutomaticConfig
+    from ..segments import Segments
+
+
+def auto(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to search.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where results go.")] = Path("out"),
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="LIST",
+            help="Of overlay,png,coco,yolo,geojson,labelstudio,labelme,npz; with commas between.",
+        ),
+    ] = "overlay,coco",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A model's name (`pointcut models`), a Hub id, or a weight file.")
+    ] = "nano",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    points: Annotated[
+        int | None, typer.Option("--points", min=1, max=256, help="Points per side of the grid. Default: 32; nano: 16.")
+    ] = None,
+    crop_layers: Annotated[int, typer.Option("--crop-layers", min=0, max=4, help="Look again at 4, then 16 crops.")] = 0,
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", help="The IoU that the model must expect. Default: 0.8; nano: 0.5.")
+    ] = None,
+    min_stability: Annotated[
+        float | None, typer.Option("--min-stability", help="How stable a mask must be. Default: 0.95; nano: 0.7.")
+    ] = None,
+    min_area: Annotated[int, typer.Option("--min-area", min=0, help="Drop smaller masks (pixels).")] = 0,
+    max_area: Annotated[int | None, typer.Option("--max-area", min=1, help="Drop larger masks (pixels).")] = None,
+    min_region: Annotated[
+        int, typer.Option("--min-region", min=0, help="Fill smaller holes and drop smaller islands (pixels).")
+    ] = 0,
+    border: Annotated[
+        bool | None, typer.Option("--border/--no-border", help="Only masks that touch the picture's edge, or only others.")
+    ] = None,
+    duplicates: Annotated[
+        str,
+        typer.Option(help="Drop duplicates by box (as the reference), by mask, or keep only whole things: box, mask or whole."),
+    ] = "mask",
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Coarse to fine: leave out points within things found already. Finds a little less.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results as JSON on stdout; files are written as well.")
+    ] = False,
+) -> None:
+    """Find everything in pictures, without pointing.
+
+    Writes one file a picture (overlay, png, geojson, labelme, npz, yolo) or one for all (coco, labelstudio) into the folder.
+    A picture that cannot be read is reported, and the others are done.
+
+    pointcut auto photos/*.jpg --out found --format overlay,coco,yolo
+    """
+    if duplicates not in ("box", "mask", "whole"):
+        raise typer.BadParameter(f"--duplicates must be box, mask or whole, got {duplicates!r}")
+
+    from ..export import Record, open_writers
+    from ..segment.segmenter import load
+
+    names = [name.strip() for name in formats.split(",") if name.strip()]
+    with open_writers(out, names) as writers:
+        segmenter = load(model, device=device)
+        config = search_config(
+            segmenter.name,
+            points_per_side=points,
+            pred_iou_thresh=min_score,
+            stability_score_thresh=min_stability,
+            crop_n_layers=crop_layers,
+            min_mask_region_area=min_region,
+            skip_covered=fast,
+        )
+        results: list[dict[str, Any]] = []
+        errors: list[PointcutError] = []
+        for image in images:
+            try:
+                started = time.perf_counter()
+                photo = segmenter.encode(image)
+                with progress_bar(image.name) as progress:
+                    cut = photo.segment_everything(config, progress)
+                cut = chosen(cut, duplicates, min_area, max_area, border)
+                files = writers.add(Record(image.name, cut))
+                seconds = time.perf_counter() - started
+            except PointcutError as error:
+                errors.append(error)
+                fail(str(error))
+                results.append({"image": str(image), "error": type(error).__name__, "message": str(error)})
+                continue
+            results.append(record(image, cut, segmenter.name, files, seconds))
+            if not as_json:
+                say(f"{image}: {len(cut)} masks in {seconds:.1f} s")
+    if as_json:
+        emit({"images": results, "files": [str(path) for path in writers.files]})
+    else:
+        for path in writers.files:
+            print(path)
+    if errors:
+        if len(images) > 1:
+            say(f"{len(images) - len(errors)} of {len(images)} pictures done, {len(errors)} failed")
+        raise typer.Exit(errors[0].exit_code if len(images) == 1 else 1)
+
+
+def search_config(model: str, **changes: Any) -> AutomaticConfig:
+    """The model's default search with what was asked for instead; None leaves the default."""
+    from dataclasses import replace
+
+    from ..automatic.config import default_config
+
+    return replace(default_config(model), **{name: value for name, value in changes.items() if value is not None})
+
+
+def chosen(cut: Segments, duplicates: str, min_area: int, max_area: int | None, border: bool | None) -> Segments:
+    """The masks that were asked for."""
+    from ..arrange import select, without_duplicates
+
+    cut = select(cut, min_area=min_area, max_area=max_area, touching_border=border)
+    if duplicates == "box":
+        return cut
+    return without_duplicates(cut, inside=0.9 if duplicates == "whole" else None)
+
+
+def record(image: Path, cut: Segments, model: str, files: list[Path], seconds: float) -> dict[str, Any]:
+    """A picture's result for programs."""
+    from ..arrange import parents
+
+    whole = parents(cut).tolist()
+    masks = [
+        {
+            "score": round(float(cut.scores[row]), 4),
+            "stability": round(float(cut.stability[row]), 4),
+            "area": int(cut.areas[row]),
+            "box_xyxy": cut.boxes_xyxy[row].tolist(),
+            "part_of": whole[row] if whole[row] >= 0 else None,
+            "rle": rle,
+        }
+        for row, rle in enumerate(cut.rle())
+    ]
+    return {
+        "image": str(image),
+        "height": cut.image.shape[0],
+        "width": cut.image.shape[1],
+        "model": model,
+        "masks": masks,
+        "files": [str(path) for path in files],
+        "seconds": round(seconds, 3),
+    }
