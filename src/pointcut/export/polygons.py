@@ -22,7 +22,7 @@ class Polygon(NamedTuple):
 
 
 def polygons(mask: np.ndarray, tolerance: float = TOLERANCE) -> list[Polygon]:
-    """A bool mask (H, W) -> its parts, largest first; parts and holes too small to have an area are left out.
+    """A bool mask (H, W) -> its parts, largest first.
 
     Outlines are traced at twice the size, so that they run within a quarter of a pixel of the pixels' edges, and simplified by
     Douglas and Peucker's rule. Raises MissingExtra.
@@ -37,7 +37,7 @@ def polygons(mask: np.ndarray, tolerance: float = TOLERANCE) -> list[Polygon]:
     for i, contour in enumerate(contours):  # a hole stands after its outline's index in the tree
         parent = int(tree[0][i][3])
         simple = cv2.approxPolyDP(contour, 2 * tolerance, closed=True)
-        corners = (simple.reshape(-1, 2) + 0.5) / 2
+        corners = ((simple if len(simple) > 2 else contour).reshape(-1, 2) + 0.5) / 2  # what is tiny stays as it is
         if len(corners) < 3:
             continue
         if parent < 0:

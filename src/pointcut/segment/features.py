@@ -11,21 +11,21 @@ from .session import EncodedImage
 
 
 def pooled_features(photo: EncodedImage, cut: Segments) -> np.ndarray:
-    """(N, C) float32, of length one: the mean of the image embedding under each mask, less the picture's own mean.
+    """(N, C) float32, of length one: the mean of the encoder's maps under each mask, each map's part of length one before.
 
-    The picture's mean is what all places share (light, camera, position in the square); without it nearly everything is alike.
-    A mask smaller than a cell counts by its share of it.
+    The embedding tells what a thing is, the finer maps (SAM 2) its colour and texture: together they tell alike from other better
+    than either. From each map the picture's own mean is taken, which is what all places share; without that nearly everything is
+    alike. A mask smaller than a cell counts by its share of it.
     """
-    embedding = photo.features.embedding[0]  # (C, h, w)
-    side = embedding.shape[-1]
-    height, width = (max(1, round(n * side / photo.frame.side)) for n in photo.frame.content)
-    cells = embedding[:, :height, :width].flatten(1).T  # (S, C)
-    cells = cells - cells.mean(0)
-    vectors = []
-    for row in range(len(cut)):
-        mask = torch.tensor(cut.mask(row), dtype=torch.float32, device=cells.device)
-        share = F.interpolate(mask[None, None], (height, width), mode="area").flatten()  # (S,)
-        vectors.append(share @ cells / share.sum().clamp(min=1e-6))
-    if not vectors:
-        return np.zeros((0, cells.shape[1]), np.float32)
-    return F.normalize(torch.stack(vectors), dim=1).cpu().numpy()
+    if not len(cut):
+        return np.zeros((0, sum(level.shape[1] for level in (photo.features.embedding, *photo.features.high_res))), np.float32)
+    masks = [torch.tensor(cut.mask(row), dtype=torch.float32, device=photo.device)[None, None] for row in range(len(cut))]
+    parts = []
+    for level in (photo.features.embedding, *photo.features.high_res):
+        side = level.shape[-1]
+        height, width = (max(1, round(n * side / photo.frame.side)) for n in photo.frame.content)
+        cells = level[0, :, :height, :width].flatten(1).T  # (S, C)
+        cells = cells - cells.mean(0)
+        shares = torch.stack([F.interpolate(mask, (height, width), mode="area").flatten() for mask in masks])  # (N, S)
+        parts.append(F.normalize(shares @ cells, dim=1))
+    return F.normalize(torch.cat(parts, dim=1), dim=1).cpu().numpy()
