@@ -14,7 +14,7 @@ help:
 	@echo "make lint   check style and types"
 	@echo "make pictures  draw the pictures of the README"
 	@echo "make bench  time encoding and clicks, beside transformers"
-	@echo "make eval   judge the built-in model on labelled photographs (DATA=$(DATA))"
+	@echo "make eval   judge the built-in model on labelled photographs (DATA=$(DATA); ARGS=--sheet FILE draws the worst)"
 
 $(BIN)/pointcut: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a few minutes the first time: PyTorch is large) ..."
@@ -53,7 +53,7 @@ bench: $(VENV)/.dev
 	@$(BIN)/python benchmarks/speed.py $(ARGS)
 
 eval: $(VENV)/.dev
-	@$(BIN)/python benchmarks/evaluate.py --data $(DATA)/eval $(ARGS)
+	@$(BIN)/pointcut eval $(DATA)/eval --automatic $(ARGS)
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache

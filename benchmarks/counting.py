@@ -17,8 +17,8 @@ from PIL import Image
 
 import pointcut
 from pointcut.automatic.config import default_config
-
-from evaluate import VOID, deepest
+from pointcut.evaluate.data import VOID
+from pointcut.evaluate.measure import deepest
 from speed import processor
 
 

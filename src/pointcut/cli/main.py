@@ -16,6 +16,7 @@ from ..errors import PointcutError
 from . import models
 from .auto import auto
 from .count import count
+from .evaluate import evaluate
 from .output import fail
 from .segment import segment
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command(no_args_is_help=True)(segment)
 app.command(no_args_is_help=True)(auto)
 app.command(no_args_is_help=True)(count)
+app.command("eval", no_args_is_help=True)(evaluate)
 app.add_typer(models.app, name="models")
 
 

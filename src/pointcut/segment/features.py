@@ -13,9 +13,9 @@ from .session import EncodedImage
 def pooled_features(photo: EncodedImage, cut: Segments) -> np.ndarray:
     """(N, C) float32, of length one: the mean of the encoder's maps under each mask, each map's part of length one before.
 
-    The embedding tells what a thing is, the finer maps (SAM 2) its colour and texture: together they tell alike from other better
-    than either. From each map the picture's own mean is taken, which is what all places share; without that nearly everything is
-    alike. A mask smaller than a cell counts by its share of it.
+    The embedding tells what a thing is, the finer maps (SAM 2) its colour and texture: together they tell alike from other
+    better than either. From each map the picture's own mean is taken, which is what all places share; without that nearly
+    everything is alike. A mask smaller than a cell counts by its share of it.
     """
     if not len(cut):
         return np.zeros((0, sum(level.shape[1] for level in (photo.features.embedding, *photo.features.high_res))), np.float32)

@@ -1,0 +1,63 @@
+"""`pointcut eval`: how well a model does on labelled pictures, beside baselines."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .output import emit, progress_bar, say
+
+
+def evaluate(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="Sets as SET/images/X.jpg with SET/masks/X.png.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A model's name (`pointcut models`), a Hub id, or a weight file.")
+    ] = "nano",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    every: Annotated[int, typer.Option("--every", min=1, help="Of a video, take every n-th frame.")] = 40,
+    automatic: Annotated[
+        bool, typer.Option("--automatic", help="Also search every picture without prompts, and say what share is found.")
+    ] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="Beside: the box itself, GrabCut, random weights.")
+    ] = True,
+    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE", help="Draw the worst cases into a picture.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures of every set, and of every object, as JSON.")
+    ] = False,
+) -> None:
+    """Judge a model on labelled pictures: boxes, clicks, corrections, borders, its own scores, speed.
+
+    A mask picture holds 0 for nothing, 1 to 254 for objects, 255 for pixels that do not count. Objects of at least 1 % of
+    their picture are asked for.
+
+    pointcut eval photos --automatic --sheet worst.png
+    """
+    from ..draw import save
+    from ..evaluate.contenders import BoxItself, Contender, GrabCut, Model, random_network
+    from ..evaluate.data import examples
+    from ..evaluate.measure import evaluate as judge_all
+    from ..evaluate.report import markdown, table, worst_cases
+    from ..segment.segmenter import load
+
+    pictures = list(examples(data, every))
+    own = Model(model, load(model, device=device))
+    contenders: list[Contender] = [own]
+    if baselines:
+        contenders += [random_network(own.segmenter), BoxItself(), GrabCut()]
+    started = time.perf_counter()
+    with progress_bar("judging") as progress:
+        rows = judge_all(contenders, pictures, automatic=automatic, progress=progress)
+    sets = table(rows)
+    if sheet is not None:
+        save(worst_cases(own, rows, pictures), sheet)
+    if as_json:
+        emit({"model": model, "sets": sets, "objects": rows})
+        return
+    print(markdown(sets))
+    say(f"{len(rows) // len(contenders)} objects, {time.perf_counter() - started:.0f} s")
+    if sheet is not None:
+        print(sheet)

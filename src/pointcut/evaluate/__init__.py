@@ -1,0 +1,1 @@
+"""How well a model cuts out what it is shown, beside baselines: `pointcut eval`."""
