@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help try test lint pictures bench eval clean
+.PHONY: help try test lint pictures bench bench-automatic eval clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make lint   check style and types"
 	@echo "make pictures  draw the pictures of the README"
 	@echo "make bench  time encoding and clicks, beside transformers"
+	@echo "make bench-automatic  time automatic masks, beside the reference's loop (some minutes)"
 	@echo "make eval   judge the built-in model on labelled photographs (DATA=$(DATA); ARGS=--sheet FILE draws the worst)"
 
 $(BIN)/pointcut: pyproject.toml constraints.txt
@@ -47,10 +48,15 @@ pictures: $(BIN)/pointcut
 	@$(BIN)/pointcut segment examples/photos/astronaut.jpg --point 225,110 --out docs/pictures
 	@$(BIN)/pointcut segment examples/photos/rocket.jpg --box 300,60,345,365 --out docs/pictures
 	@$(BIN)/pointcut segment examples/photos/cat.jpg --box 30,0,370,299 --out docs/pictures
-	@rm -f docs/pictures/*.json docs/pictures/*.mask.png
+	@$(BIN)/pointcut auto examples/photos/astronaut.jpg examples/photos/coffee.jpg --format overlay --out docs/pictures/auto
+	@for name in astronaut coffee; do mv docs/pictures/auto/$$name.overlay.png docs/pictures/$$name.everything.png; done
+	@rm -rf docs/pictures/auto docs/pictures/*.json docs/pictures/*.mask.png
 
 bench: $(VENV)/.dev
 	@$(BIN)/python benchmarks/speed.py $(ARGS)
+
+bench-automatic: $(VENV)/.dev
+	@$(BIN)/python benchmarks/automatic.py $(ARGS)
 
 eval: $(VENV)/.dev
 	@$(BIN)/pointcut eval $(DATA)/eval --automatic $(ARGS)

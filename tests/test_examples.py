@@ -52,12 +52,13 @@ def test_show(cat: pointcut.EncodedImage, tmp_path: Path) -> None:
     plt.close("all")
 
 
-def readme_blocks(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def blocks(page: str, kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-def readme_commands() -> list[str]:
-    lines = [line for block in readme_blocks("sh") for line in block.splitlines()]
+def shown_commands() -> list[str]:
+    pages = ("README.md", "docs/automatic.md")
+    lines = [line for page in pages for block in blocks(page, "sh") for line in block.splitlines()]
     return [line for line in lines if line.startswith("pointcut ") and "sam2.1" not in line]  # those fetch weights
 
 
@@ -68,21 +69,21 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("command", readme_commands())
-def test_readme_commands(command: str, clone: Path) -> None:
+@pytest.mark.parametrize("command", sorted(set(shown_commands())))
+def test_shown_commands(command: str, clone: Path) -> None:
     command_line = [sys.executable, "-m", "pointcut", *shlex.split(command)[1:]]
     subprocess.run(command_line, cwd=clone, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("code", readme_blocks("python"))
-def test_readme_code(code: str, clone: Path) -> None:
+@pytest.mark.parametrize("code", [*blocks("README.md", "python"), *blocks("docs/automatic.md", "python")])
+def test_shown_code(code: str, clone: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=clone, check=True, capture_output=True)
 
 
 def test_readme_has_commands_code_and_pictures() -> None:
     text = (ROOT / "README.md").read_text()
-    assert len(readme_commands()) >= 3
-    assert readme_blocks("python")
+    assert len(shown_commands()) >= 6
+    assert blocks("README.md", "python")
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
     assert pictures
     for picture in pictures:

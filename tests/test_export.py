@@ -158,3 +158,6 @@ def test_outlines_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
     with pytest.raises(MissingExtra, match=r"pointcut\[export\]"):
         polygons(np.ones((4, 4), bool))
+    with pytest.raises(MissingExtra):
+        open_writers("nowhere", ["npz", "yolo"])
+    assert not Path("nowhere").exists()

@@ -77,18 +77,26 @@ def test_networks_know_nothing_of_files() -> None:
         assert imports(path) <= {"nets"}, path.name
 
 
+HELP = "from typer.testing import CliRunner; import pointcut.cli.main as m; CliRunner().invoke(m.app, {})"
+
+
 @pytest.mark.parametrize(
     ("code", "allowed"),
     [
         ("import pointcut", set()),
-        ("from typer.testing import CliRunner; import pointcut.cli.main as m; CliRunner().invoke(m.app, ['--help'])", set()),
+        (HELP.format(["--help"]), set()),
+        (HELP.format(["segment", "-h"]), set()),
         (
-            "from typer.testing import CliRunner; import pointcut.cli.main as m; CliRunner().invoke(m.app, ['segment', '-h'])",
+            "from typer.testing import CliRunner; import pointcut.cli.main as m; CliRunner().invoke(m.app, ['auto', '-h'])",
+            set(),
+        ),
+        (
+            "from typer.testing import CliRunner; import pointcut.cli.main as m; CliRunner().invoke(m.app, ['eval', '-h'])",
             set(),
         ),
         ("import pointcut.images, pointcut.segments, pointcut.rle", {"numpy", "PIL"}),
     ],
-    ids=["package", "help", "segment-help", "lowest-row"],
+    ids=["package", "help", "segment-help", "auto-help", "eval-help", "lowest-row"],
 )
 def test_light_imports(code: str, allowed: set[str]) -> None:
     """Nothing heavy is loaded before it is needed: the set of modules is checked, not the time."""

@@ -75,8 +75,8 @@ def auto(
     from ..segment.segmenter import load
 
     names = [name.strip() for name in formats.split(",") if name.strip()]
+    segmenter = load(model, device=device)
     with open_writers(out, names) as writers:
-        segmenter = load(model, device=device)
         config = search_config(
             segmenter.name,
             points_per_side=points,

@@ -118,7 +118,7 @@ class BoxItself(Contender):
 
 
 class GrabCut(Contender):
-    """OpenCV's GrabCut, five rounds: from the box, or from a disc around one click, where the picture is shrunk, for it is slow."""
+    """OpenCV's GrabCut, five rounds: from the box, or, on a smaller picture, from a disc around one click. It is slow."""
 
     most_clicks = 1
     radius = 0.02

@@ -2,7 +2,7 @@
 
 Protocol of the clicks: Xu et al., "Deep Interactive Object Selection", section 4; Sofiiuk et al., "Reviving Iterative Training
 with Mask Guidance" (RITM), section 4: the first click in the object's deepest point, each further one in the deepest point of
-the largest error, the mask so far fed back; NoC@t is how many clicks it takes to reach an IoU of t, 20 where it is never reached.
+the largest error, the mask so far fed back; NoC@t is how many clicks it takes to reach an IoU of t, 20 where it never does.
 Boundary F: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation" (DAVIS), section 5.2.
 """
 

@@ -18,6 +18,7 @@ from ..errors import InputError, OutputError
 from .coco import CocoWriter
 from .files import GeoJsonWriter, LabelmeWriter, NpzWriter, OverlayWriter, PngWriter
 from .labelstudio import LabelStudioWriter
+from .polygons import check_ready
 from .record import Record, Writer
 from .yolo import YoloWriter
 
@@ -33,6 +34,9 @@ FORMATS: dict[str, type[Writer]] = {
     "labelme": LabelmeWriter,
     "npz": NpzWriter,
 }
+
+OUTLINED = frozenset({"yolo", "geojson", "labelstudio", "labelme"})
+"""Formats that hold outlines."""
 
 
 class Writers:
@@ -67,10 +71,12 @@ class Writers:
 
 
 def open_writers(folder: str | Path, formats: Sequence[str]) -> Writers:
-    """Writers of those formats into a folder, which is made. Raises InputError for an unknown format, or OutputError."""
+    """Writers of those formats into a folder, which is made. Raises InputError, MissingExtra or OutputError."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise InputError(f"unknown format {unknown[0]!r}; there are {', '.join(FORMATS)}")
+    if OUTLINED.intersection(formats):
+        check_ready()
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
