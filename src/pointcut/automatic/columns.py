@@ -76,7 +76,7 @@ class Axis(NamedTuple):
     share: Tensor
     """(pixels,) float32."""
     first: Tensor
-    """(values + 1,) int64: the first pixel of each value's own stretch, and how many pixels there are."""
+    """(values + 1,) int32: the first pixel of each value's own stretch, and how many pixels there are."""
     shares: Tensor
     """(values, longest stretch) float32: the shares of each stretch's pixels, and no number where it is shorter."""
 
@@ -89,14 +89,14 @@ class Axis(NamedTuple):
         first = torch.searchsorted(low, torch.arange(values + 1))
         own = first[:-1, None] + torch.arange(int(first.diff().max()))
         shares = torch.where(own < first[1:, None], (source - low)[own.clamp(max=pixels - 1)], torch.nan)
-        return cls(values, *(x.to(device) for x in (low, source - low, first, shares)))
+        return cls(values, *(x.to(device) for x in (low, source - low, first.int(), shares)))
 
 
 def where(flags: Tensor) -> Tensor:
-    """The flat positions (K,) at which a tensor is true."""
+    """The flat positions (K,) at which a tensor is true, int32: half the width, twice the speed of what is done with them."""
     if flags.device.type == "cpu":  # numpy is four times as fast at it
-        return torch.from_numpy(np.flatnonzero(flags.numpy()))
-    return flags.flatten().nonzero()[:, 0]
+        return torch.from_numpy(np.flatnonzero(flags.numpy()).astype(np.int32))
+    return flags.flatten().nonzero()[:, 0].int()
 
 
 class Enlarged(NamedTuple):
@@ -123,11 +123,11 @@ class Turns(NamedTuple):
     """Where masks change within a pixel column, and where a column begins or ends true; in no order."""
 
     mask: Tensor
-    """(K,) int64."""
+    """(K,) int32."""
     column: Tensor
-    """(K,) int64: x in the crop."""
+    """(K,) int32: x in the crop."""
     row: Tensor
-    """(K,) int64: the first y with the new state, 0 to H."""
+    """(K,) int32: the first y with the new state, 0 to H."""
     off: Tensor
     """(K,) bool: the mask is true before, and false from there on."""
 
@@ -169,7 +169,7 @@ def _turning_row(down: Axis, threshold: float, gap: Tensor, upper: Tensor, lower
     """The first pixel row with the new state between the values `upper` and `lower` of row `gap` and the next: (K,) each."""
     first, beyond = down.first[gap], down.first[gap + 1]
     scale = down.values / len(down.low)
-    guess = ((gap + 0.5 + (threshold - upper) / (lower - upper)) / scale - 0.5).ceil().long()
+    guess = ((gap + 0.5 + (threshold - upper) / (lower - upper)) / scale - 0.5).ceil().int()
     guess = torch.minimum(torch.maximum(guess, first), beyond)
     starts_above = upper > threshold
 
@@ -177,8 +177,8 @@ def _turning_row(down: Axis, threshold: float, gap: Tensor, upper: Tensor, lower
         share = down.share[row.clamp(0, len(down.share) - 1)]
         return ((1 - share) * upper + share * lower > threshold) != starts_above
 
-    guess -= ((guess > first) & turned(guess - 1)).long()
-    guess += ((guess < beyond) & ~turned(guess)).long()
+    guess -= ((guess > first) & turned(guess - 1)).int()
+    guess += ((guess < beyond) & ~turned(guess)).int()
     return guess
 
 
@@ -186,14 +186,15 @@ def areas_of(masks: Enlarged, threshold: float) -> np.ndarray:
     """(N,) int64: the pixels above the threshold."""
     turns = turns_of(masks, threshold)
     signed = torch.where(turns.off, turns.row, -turns.row)  # of each run its end minus its start
-    return signed.new_zeros(len(masks.logits)).index_add_(0, turns.mask, signed).cpu().numpy()
+    sums = np.bincount(turns.mask.cpu().numpy(), weights=signed.cpu().numpy(), minlength=len(masks.logits))
+    return sums.astype(np.int64)  # float64 holds such sums exactly
 
 
 def toggles_of(masks: Enlarged, threshold: float, place: Place) -> Toggles:
     """Where the masks `logits > threshold` begin and end in the whole picture."""
     turns = turns_of(masks, threshold)
     pixels = place.full_height * place.full_width + 1
-    position = turns.mask * pixels + (turns.column + place.x0) * place.full_height + place.y0 + turns.row
+    position = turns.mask.long() * pixels + (turns.column.long() + place.x0) * place.full_height + place.y0 + turns.row
     return _cancelled(*np.divmod(np.sort(position.cpu().numpy()), pixels), len(masks.logits))
 
 

@@ -20,7 +20,7 @@ class AutomaticConfig:
     points_per_side: int | None = 32
     """A grid of so many points squared; None: `point_grids` says where."""
     points_per_batch: int = 64
-    """Points that are decoded together on a GPU; on a CPU one is the fastest, and the results are the same."""
+    """Points decoded together on a GPU; on a CPU they are decoded one by one, which is faster; the masks are the same."""
     pred_iou_thresh: float = 0.8
     """Candidates that the model expects to be worse are dropped; 0 keeps all."""
     stability_score_thresh: float = 0.95

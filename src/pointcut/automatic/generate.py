@@ -31,8 +31,11 @@ from .overlap import box_nms
 EDGE = 20.0
 """A box this close (in pixels) to a crop's edge, and not at the picture's, is a cut-off thing: the next crop has it whole."""
 
-MEASURED_TOGETHER = 4
-"""Candidates that are enlarged at once: more do not fit a processor's cache."""
+MEASURED_TOGETHER = 8
+"""Candidates that are measured at once: more do not fit a processor's cache."""
+
+ON_A_CPU = 8
+"""Points between two reports of progress there; they are decoded one by one, and their candidates measured together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +127,7 @@ def search(
 def _batches(grid: np.ndarray, view: View, config: AutomaticConfig) -> Iterator[np.ndarray]:
     """(P, 2) in [0, 1] -> pixels of the crop (N, 2) float32, as many as are decoded together."""
     points = (grid * (view.frame.width, view.frame.height)).astype(np.float32)
-    together = 1 if view.net.device.type == "cpu" else config.points_per_batch
+    together = ON_A_CPU if view.net.device.type == "cpu" else config.points_per_batch
     for start in range(0, len(points), together):
         yield points[start : start + together]
 

@@ -25,12 +25,19 @@ def _heads_of(weight: Tensor, heads: int) -> Tensor:
     return weight.unflatten(0, (heads, -1))
 
 
+def _scores(rows: Tensor, cells: Tensor) -> Tensor:
+    """(N, R, C), (1|N, S, C) -> each row's product with each cell (N, R, S)."""
+    if len(rows) == len(cells) == 1:  # far faster than a batch of one
+        return (rows[0] @ cells[0].T)[None]
+    return rows @ cells.transpose(1, 2)
+
+
 def look(attention: Attention, tokens: Tensor, placed: Tensor, cells: Tensor) -> Tensor:
     """Tokens attend to cells: queries of (N, T, C), keys of `placed`, values of `cells`, both (1|N, S, C) -> (N, T, C)."""
     q = attention.split(attention.q_proj(tokens))  # (N, h, T, d)
     rows = q @ _heads_of(attention.k_proj.weight, attention.heads) * q.shape[-1] ** -0.5  # (N, h, T, C)
     # The keys' bias adds the same to all of a row's scores: the softmax does not see it.
-    share = (rows.flatten(1, 2) @ placed.transpose(1, 2)).softmax(-1)  # (N, R, S)
+    share = _scores(rows.flatten(1, 2), placed).softmax(-1)  # (N, R, S)
     seen = (share @ cells).unflatten(1, rows.shape[1:3])  # (N, h, T, C)
     seen = seen @ _heads_of(attention.v_proj.weight, attention.heads).transpose(1, 2)  # (N, h, T, d)
     return attention.out_proj(seen.transpose(1, 2).flatten(2) + attention.v_proj.bias)
@@ -44,11 +51,11 @@ def look_back(attention: Attention, cells: Tensor, placed: Tensor, keys: Tensor,
     scale = k.shape[-1] ** -0.5
     rows = (k @ _heads_of(attention.q_proj.weight, heads)).flatten(1, 2) * scale  # (N, R, C)
     bias = (k @ attention.q_proj.bias.view(heads, -1, 1)).flatten(1, 2) * scale  # (N, R, 1)
-    scores = (rows @ placed.transpose(1, 2)).add_(bias).unflatten(1, k.shape[1:3])  # (N, h, T, S)
+    scores = _scores(rows, placed).add_(bias).unflatten(1, k.shape[1:3])  # (N, h, T, S)
     share = scores.softmax(2).flatten(1, 2)  # (N, R, S): of each head's tokens
     out = attention.out_proj.weight.unflatten(1, (heads, -1)).permute(1, 2, 0)  # (h, d, C)
     # The shares of a head add up to one, so each head may carry its part of the bias.
     answers = (v @ out + attention.out_proj.bias / heads).flatten(1, 2)  # (N, R, C)
-    if len(answers) == 1:  # far faster than a batch of one
+    if len(answers) == 1:  # as in `_scores`
         return torch.addmm(cells[0], share[0].T, answers[0])[None]
     return torch.baddbmm(cells.expand(len(answers), -1, -1), share.transpose(1, 2), answers)

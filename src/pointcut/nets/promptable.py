@@ -59,6 +59,11 @@ class Promptable(nn.Module, ABC):
 
         Returns logits (M, 4h, 4w), scores (M,), and which prompt each answers (M,).
         """
+        if prompts.rows > 1 and self.device.type == "cpu":  # as in `predict`
+            parts = [self.good_candidates(image, one, limit) for one in prompts.each()]
+            logits, scores, _ = (torch.cat(column) for column in zip(*parts, strict=True))
+            counts = torch.tensor([len(part[1]) for part in parts])
+            return logits, scores, torch.arange(len(parts)).repeat_interleave(counts)
         image, sparse = self.prompted(image, prompts)
         decoded = self.mask_decoder.decode(image, sparse)
         good = decoded.scores[:, 1:] > limit  # (N, 3)
