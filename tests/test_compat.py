@@ -14,9 +14,15 @@ import torch
 from PIL import Image
 
 import pointcut
+from pointcut import rle
 from pointcut.compat import sam2, segment_anything
-from pointcut.compat.sam2 import SAM2ImagePredictor, build_sam2, build_sam2_hf
-from pointcut.compat.segment_anything import ResizeLongestSide, SamPredictor, sam_model_registry
+from pointcut.compat.sam2 import SAM2AutomaticMaskGenerator, SAM2ImagePredictor, build_sam2, build_sam2_hf
+from pointcut.compat.segment_anything import (
+    ResizeLongestSide,
+    SamAutomaticMaskGenerator,
+    SamPredictor,
+    sam_model_registry,
+)
 from pointcut.errors import DeviceUnavailable, InputError, UnknownModel
 
 from conftest import PHOTOS
@@ -97,6 +103,14 @@ def test_sam1_of_a_real_layout_is_the_session(reproducible, tmp_path: Path, imag
     again, _, _ = predictor.predict(POINTS, LABELS, mask_input=logits[:1], multimask_output=False)
     np.testing.assert_array_equal(again, photo.segment(POINTS, LABELS, mask=logits[0], multimask=False).masks)
     assert predictor.get_image_embedding().shape == (1, 256, 64, 64)
+
+    everything = SamAutomaticMaskGenerator(predictor.model, 2, 64, 0.0, 0.0, box_nms_thresh=1.0).generate(image)
+    assert len(everything) == 12
+    for record in everything[::4]:  # the padded square's masks, as clicks give them
+        masks, scores, _ = predictor.predict(np.array(record["point_coords"]), np.ones(1))
+        same = np.abs(scores - record["predicted_iou"]).argmin()
+        assert (masks[same] != record["segmentation"]).mean() < 1e-4
+        assert record["area"] == record["segmentation"].sum()
 
     embedding = predictor.get_image_embedding()
     resized = torch.as_tensor(predictor.transform.apply_image(image)).permute(2, 0, 1)[None]
@@ -254,3 +268,31 @@ def test_resize_longest_side() -> None:
     )
     np.testing.assert_allclose(transform.apply_boxes(np.array([0, 0, 1800, 1200]), (1200, 1800)), [[0, 0, 1024, 683]])
     assert transform.apply_image_torch(torch.zeros(1, 3, 1200, 1800)).shape == (1, 3, 683, 1024)
+
+
+def test_automatic_records(image: np.ndarray) -> None:
+    """Forms of the result, order of the keys, and what cannot be asked."""
+    model = build_sam2("nano", device="cpu")
+    options = {"points_per_side": 3, "pred_iou_thresh": 0.2, "stability_score_thresh": 0.0}
+    binary, plain, packed = (
+        SAM2AutomaticMaskGenerator(model, **options, output_mode=mode).generate(image)
+        for mode in ("binary_mask", "uncompressed_rle", "coco_rle")
+    )
+    keys = ["segmentation", "area", "bbox", "predicted_iou", "point_coords", "stability_score", "crop_box"]
+    assert len(binary) == len(plain) == len(packed) >= 2
+    for first, second, third in zip(binary, plain, packed, strict=True):
+        assert list(first) == keys
+        mask = first["segmentation"]
+        assert mask.dtype == bool
+        assert mask.sum() == first["area"] == sum(second["segmentation"]["counts"][1::2])
+        np.testing.assert_array_equal(rle.decode(third["segmentation"]), mask)
+        ys, xs = np.nonzero(mask)
+        assert first["bbox"] == [xs.min(), ys.min(), xs.max() - xs.min(), ys.max() - ys.min()]
+        assert first["crop_box"] == [0, 0, 451, 300]
+    with pytest.raises(AssertionError, match="Unknown output_mode"):
+        SAM2AutomaticMaskGenerator(model, output_mode="png")
+    with pytest.raises(TypeError, match="unexpected keyword 'pints'"):
+        SAM2AutomaticMaskGenerator(model, pints=3)
+    assert SAM2AutomaticMaskGenerator.from_pretrained("nano", device="cpu", points_per_side=1).config.points_per_side == 1
+    grid = SAM2AutomaticMaskGenerator(model, points_per_side=None, point_grids=[np.array([[0.5, 0.5], [1.0, 1.0]])])
+    assert isinstance(grid.generate(image), list)

@@ -105,6 +105,8 @@ def search(
         for rows in config.rounds(crop.layer):
             asked = grid[rows][~_covers(covered, grid[rows], view.frame)]
             done += len(rows) - len(asked)
+            if progress is not None and len(asked) < len(rows):
+                progress(done, total)
             for points in _batches(asked, view, config):
                 parts.append(_measure(view, points, crop, (height, width), config))
                 if config.skip_covered:
@@ -145,7 +147,7 @@ def _coverage(found: Found, config: AutomaticConfig) -> np.ndarray:
 def _covers(covered: np.ndarray, grid: np.ndarray, frame: Frame) -> np.ndarray:
     """Which points (P, 2) in [0, 1] lie in `covered` (h, w)."""
     height, width = frame.content
-    x, y = (grid * (width, height) * (covered.shape[0] / frame.side)).astype(np.int64).T
+    x, y = (grid * (width, height) * (covered.shape[0] / frame.side)).astype(np.int64).clip(0, covered.shape[0] - 1).T
     return covered[y, x]
 
 
