@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import pointcut
 from pointcut import AutomaticConfig, rle
 from pointcut.arrange import label_map, overlaps, parents, select, without_duplicates
+from pointcut.automatic import columns
 from pointcut.automatic.columns import Place, areas_of, enlarged, run_lengths, toggles_of
 from pointcut.automatic.config import crops_of, even_grid
 from pointcut.automatic.overlap import box_nms
@@ -48,7 +49,12 @@ def test_masks_are_measured_as_if_drawn(seed, side, size, threshold) -> None:
     drawn = (F.interpolate(logits[None], size, mode="bilinear")[0] > threshold).numpy()
     masks = enlarged(logits, *size)
     toggles = toggles_of(masks, threshold, Place(0, 0, size[0], *size))
-    np.testing.assert_array_equal(areas_of(masks, threshold), drawn.sum(axis=(1, 2)))
+    np.testing.assert_array_equal(areas_of(masks, (threshold,))[0], drawn.sum(axis=(1, 2)))
+    monkey = pytest.MonkeyPatch()
+    for pays in (0, 10**9):  # every mask solved for, every mask with a border drawn
+        monkey.setattr(columns, "DRAWN_FOR", pays)
+        np.testing.assert_array_equal(areas_of(masks, (threshold,))[0], drawn.sum(axis=(1, 2)))
+    monkey.undo()
     np.testing.assert_array_equal(toggles.areas(), drawn.sum(axis=(1, 2)))
     for row, mask in enumerate(drawn):
         lengths = run_lengths(toggles.of(row), mask.size)

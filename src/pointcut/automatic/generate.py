@@ -161,7 +161,7 @@ def _measure(view: View, points: np.ndarray, crop: Crop, size: tuple[int, int], 
         chunk = slice(start, start + MEASURED_TOGETHER)
         masks = enlarged(fitted(logits[chunk], view.frame), view.frame.height, view.frame.width)
         offset = config.stability_score_offset
-        inner, outer = (areas_of(masks, config.mask_threshold + side * offset) for side in (1, -1))
+        inner, outer = areas_of(masks, (config.mask_threshold + offset, config.mask_threshold - offset))
         with np.errstate(invalid="ignore"):
             stability = (inner / outer).astype(np.float32)  # nothing over nothing is not a number, and passes no filter
         keep = np.flatnonzero(stability >= config.stability_score_thresh if config.stability_score_thresh > 0 else outer >= 0)

@@ -230,7 +230,8 @@ def grow_cells(grow: nn.ConvTranspose2d, cells: Tensor, more: Tensor | None) -> 
     if more is None:
         x = F.linear(cells, weight.T, bias_of(grow).repeat(4))
     elif len(more) == len(cells) == 1:  # far faster than a batch of one
-        x = torch.addmm(more[0], cells[0], weight)[None]
+        x = (cells[0] @ weight)[None]
+        x = more + x if x.requires_grad else x.add_(more)
     else:
         x = more + cells @ weight
     return x.unflatten(2, (4, -1))

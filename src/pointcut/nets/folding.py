@@ -57,5 +57,5 @@ def look_back(attention: Attention, cells: Tensor, placed: Tensor, keys: Tensor,
     # The shares of a head add up to one, so each head may carry its part of the bias.
     answers = (v @ out + attention.out_proj.bias / heads).flatten(1, 2)  # (N, R, C)
     if len(answers) == 1:  # as in `_scores`
-        return torch.addmm(cells[0], share[0].T, answers[0])[None]
+        return (share[0].T @ answers[0]).add_(cells[0])[None]
     return torch.baddbmm(cells.expand(len(answers), -1, -1), share.transpose(1, 2), answers)

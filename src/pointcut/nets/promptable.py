@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from .decoder import MASK_TOKENS, ImageFeatures, ImageSide, MaskDecoder, Masks
+from .decoder import ImageFeatures, ImageSide, MaskDecoder, Masks
 from .prompts import PromptEncoder, Prompts
 
 
@@ -69,12 +69,14 @@ class Promptable(nn.Module, ABC):
         good = decoded.scores[:, 1:] > limit  # (N, 3)
         rows = good.any(1).nonzero()[:, 0]
         which = good[rows]
+        drawn = which.any(0).nonzero()[:, 0]  # of the three, those that some prompt needs
         side = 4 * self.prompt_encoder.side
         if not len(rows):
             return decoded.scores.new_zeros(0, side, side), decoded.scores.new_zeros(0), rows
         some = decoded.rows(rows)
-        logits = self.mask_decoder.draw(image, some, self.mask_decoder.upscale(image, some.cells), range(1, MASK_TOKENS))
-        return logits[which], some.scores[:, 1:][which], rows.repeat_interleave(which.sum(1))
+        upscaled = self.mask_decoder.upscale(image, some.cells)
+        logits = self.mask_decoder.draw(image, some, upscaled, (1 + drawn).tolist())
+        return logits[which[:, drawn]], some.scores[:, 1:][which], rows.repeat_interleave(which.sum(1))
 
     def bake(self) -> None:
         """Prepares for inference: evaluation mode and no gradients; families add what they can compute beforehand."""
