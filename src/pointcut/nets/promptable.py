@@ -73,7 +73,7 @@ class Promptable(nn.Module, ABC):
         side = 4 * self.prompt_encoder.side
         if not len(rows):
             return decoded.scores.new_zeros(0, side, side), decoded.scores.new_zeros(0), rows
-        some = decoded.rows(rows)
+        some = decoded if len(rows) == len(good) else decoded.rows(rows)
         upscaled = self.mask_decoder.upscale(image, some.cells)
         logits = self.mask_decoder.draw(image, some, upscaled, (1 + drawn).tolist())
         return logits[which[:, drawn]], some.scores[:, 1:][which], rows.repeat_interleave(which.sum(1))
