@@ -125,11 +125,16 @@ def randomise(model: torch.nn.Module) -> torch.nn.Module:
     return model.eval()
 
 
-def random_weights(folder: Path) -> None:
-    """A `Sam2Model` with such weights, written as transformers writes it."""
+def random_weights(folder: Path, alike: bool = False) -> None:
+    """A `Sam2Model` with such weights, written as transformers writes it; `alike`: it gives all masks of a prompt one score."""
     from transformers import Sam2Config, Sam2Model
 
-    randomise(Sam2Model(Sam2Config())).save_pretrained(folder)
+    model = randomise(Sam2Model(Sam2Config()))
+    if alike:
+        last = model.mask_decoder.iou_prediction_head.proj_out
+        for value in (last.weight.data, last.bias.data):
+            value.copy_(value[:1].expand_as(value).clone())
+    model.save_pretrained(folder)
 
 
 def measure(contender: str, folder: Path, threads: int, size: str) -> dict[str, object]:
