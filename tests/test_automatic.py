@@ -16,7 +16,7 @@ from pointcut import AutomaticConfig, rle
 from pointcut.arrange import label_map, overlaps, parents, select, without_duplicates
 from pointcut.automatic import columns
 from pointcut.automatic.columns import Place, areas_of, enlarged, run_lengths, toggles_of
-from pointcut.automatic.config import crops_of, even_grid
+from pointcut.automatic.config import crops_of, default_config, even_grid
 from pointcut.automatic.overlap import box_nms
 from pointcut.components import without_small_parts
 from pointcut.errors import InputError
@@ -262,8 +262,9 @@ def test_counting_alike(nano: pointcut.Segmenter) -> None:
         image[(abs(x - cx) < 22) & (abs(y - cy) < 22)] = (20, 60, 200)
     photo = nano.encode(image)
     example = photo.segment(points=[(50, 50)]).best
-    everything = pointcut.count_objects(photo)
-    alike = pointcut.count_objects(photo, example, similarity=0.82)
+    config = dataclasses.replace(default_config("nano"), points_per_side=10)
+    everything = pointcut.count_objects(photo, config=config)
+    alike = pointcut.count_objects(photo, example, config=config, similarity=0.82)
     assert len(everything) >= 6
     assert abs(len(alike) - 4) <= 1
     assert alike.similarity is not None
