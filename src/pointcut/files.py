@@ -11,6 +11,14 @@ from pathlib import Path
 from .errors import OutputError
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, where they are missing. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; on success it is renamed to `path`, on failure it is removed.

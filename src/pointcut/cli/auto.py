@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PointcutError
-from .output import emit, fail, progress_bar, say
+from .options import DeviceName, ModelName
+from .output import emit, failed, leave_if_failed, mask_figures, progress_bar, say
 
 if TYPE_CHECKING:
     from ..automatic.config import AutomaticConfig
@@ -28,10 +29,8 @@ def auto(
             help="Of overlay,png,coco,yolo,geojson,labelstudio,labelme,npz; with commas between.",
         ),
     ] = "overlay,coco",
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A model's name (`pointcut models`), a Hub id, or a weight file.")
-    ] = "nano",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    model: ModelName = "nano",
+    device: DeviceName = "auto",
     points: Annotated[
         int | None, typer.Option("--points", min=1, max=256, help="Points per side of the grid. Default: 32; nano: 16.")
     ] = None,
@@ -99,21 +98,18 @@ def auto(
                 seconds = time.perf_counter() - started
             except PointcutError as error:
                 errors.append(error)
-                fail(str(error))
-                results.append({"image": str(image), "error": type(error).__name__, "message": str(error)})
+                results.append(failed(image, error))
                 continue
-            results.append(record(image, cut, segmenter.name, files, seconds))
-            if not as_json:
+            if as_json:
+                results.append(record(image, cut, segmenter.name, files, seconds))
+            else:
                 say(f"{image}: {len(cut)} masks in {seconds:.1f} s")
     if as_json:
         emit({"images": results, "files": [str(path) for path in writers.files]})
     else:
         for path in writers.files:
             print(path)
-    if errors:
-        if len(images) > 1:
-            say(f"{len(images) - len(errors)} of {len(images)} pictures done, {len(errors)} failed")
-        raise typer.Exit(errors[0].exit_code if len(images) == 1 else 1)
+    leave_if_failed(errors, len(images))
 
 
 def search_config(model: str, **changes: Any) -> AutomaticConfig:
@@ -122,7 +118,8 @@ def search_config(model: str, **changes: Any) -> AutomaticConfig:
 
     from ..automatic.config import default_config
 
-    return replace(default_config(model), **{name: value for name, value in changes.items() if value is not None})
+    config = default_config(model)
+    return replace(config, **{name: getattr(config, name) if value is None else value for name, value in changes.items()})
 
 
 def chosen(cut: Segments, duplicates: str, min_area: int, max_area: int | None, border: bool | None) -> Segments:
@@ -141,14 +138,7 @@ def record(image: Path, cut: Segments, model: str, files: list[Path], seconds: f
 
     whole = parents(cut).tolist()
     masks = [
-        {
-            "score": round(float(cut.scores[row]), 4),
-            "stability": round(float(cut.stability[row]), 4),
-            "area": int(cut.areas[row]),
-            "box_xyxy": cut.boxes_xyxy[row].tolist(),
-            "part_of": whole[row] if whole[row] >= 0 else None,
-            "rle": rle,
-        }
+        mask_figures(cut, row) | {"part_of": whole[row] if whole[row] >= 0 else None, "rle": rle}
         for row, rle in enumerate(cut.rle())
     ]
     return {

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ..files import make_folder
 from . import parse
 from .auto import search_config
+from .options import DeviceName, ModelName
 from .output import emit, progress_bar, say
 
 
@@ -28,10 +30,8 @@ def count(
     crop_layers: Annotated[
         int, typer.Option("--crop-layers", min=0, max=4, help="Look again at 4, then 16 crops, for small things.")
     ] = 0,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A model's name (`pointcut models`), a Hub id, or a weight file.")
-    ] = "nano",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    model: ModelName = "nano",
+    device: DeviceName = "auto",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where the picture goes; by default beside the image.")
     ] = None,
@@ -48,7 +48,6 @@ def count(
 
     from ..count import count_objects
     from ..segment.segmenter import load
-    from .segment import make_folder
 
     if out is not None:
         make_folder(out)

@@ -8,15 +8,14 @@ from typing import Annotated
 
 import typer
 
+from .options import DeviceName, ModelName
 from .output import emit, progress_bar, say
 
 
 def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="Sets as SET/images/X.jpg with SET/masks/X.png.")],
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A model's name (`pointcut models`), a Hub id, or a weight file.")
-    ] = "nano",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    model: ModelName = "nano",
+    device: DeviceName = "auto",
     every: Annotated[int, typer.Option("--every", min=1, help="Of a video, take every n-th frame.")] = 40,
     automatic: Annotated[
         bool, typer.Option("--automatic", help="Also search every picture without prompts, and say what share is found.")

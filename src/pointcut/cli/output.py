@@ -6,6 +6,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..errors import PointcutError
+
+if TYPE_CHECKING:
+    from ..segments import Segments
 
 
 def say(text: str) -> None:
@@ -27,8 +36,6 @@ def emit(value: object) -> None:
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, where that is a terminal; takes (done, total) as the automatic search gives them."""
-    import typer
-
     with typer.progressbar(length=1000, label=title, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         shown = 0
 
@@ -39,3 +46,28 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
             shown = now
 
         yield advance
+
+
+def failed(image: Path, error: PointcutError) -> dict[str, Any]:
+    """Says that a picture failed; gives its record for programs."""
+    fail(str(error))
+    return {"image": str(image), "error": type(error).__name__, "message": str(error)}
+
+
+def leave_if_failed(errors: list[PointcutError], pictures: int) -> None:
+    """Leaves with the error's own code if the only picture failed, with 1 if some of many did."""
+    if not errors:
+        return
+    if pictures > 1:
+        say(f"{pictures - len(errors)} of {pictures} pictures done, {len(errors)} failed")
+    raise typer.Exit(errors[0].exit_code if pictures == 1 else 1)
+
+
+def mask_figures(cut: Segments, row: int) -> dict[str, Any]:
+    """What is said of one mask."""
+    return {
+        "score": round(float(cut.scores[row]), 4),
+        "stability": round(float(cut.stability[row]), 4),
+        "area": int(cut.areas[row]),
+        "box_xyxy": cut.boxes_xyxy[row].tolist(),
+    }

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import OutputError, PointcutError
+from ..errors import PointcutError
+from ..files import make_folder
 from . import parse
-from .output import emit, fail, say
+from .options import DeviceName, ModelName
+from .output import emit, failed, leave_if_failed, mask_figures, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,10 +55,8 @@ def segment(
         bool | None,
         typer.Option("--multimask/--single", help="Three candidates, or one. Default: three where one click is all there is."),
     ] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A model's name (`pointcut models`), a Hub id, or a weight file.")
-    ] = "nano",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    model: ModelName = "nano",
+    device: DeviceName = "auto",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where results go; by default beside each picture.")
     ] = None,
@@ -97,18 +97,13 @@ def segment(
             results.append(_one(segmenter, image, request, out))
         except PointcutError as error:
             errors.append(error)
-            fail(str(error))
-            results.append({"image": str(image), "error": type(error).__name__, "message": str(error)})
+            results.append(failed(image, error))
             continue
         if not as_json:
             _report(results[-1])
     if as_json:
         emit(results if len(images) > 1 else results[0])
-    if errors:
-        alone = len(images) == 1
-        if not alone:
-            say(f"{len(images) - len(errors)} of {len(images)} pictures done, {len(errors)} failed")
-        raise typer.Exit(errors[0].exit_code if alone else 1)
+    leave_if_failed(errors, len(images))
 
 
 def _check_names(images: list[Path], out: Path | None) -> None:
@@ -119,13 +114,6 @@ def _check_names(images: list[Path], out: Path | None) -> None:
         if place in places:
             raise typer.BadParameter(f"{places[place]} and {image} would both be written as {place}.*; name them apart")
         places[place] = image
-
-
-def make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
 
 
 def _stem(image: Path) -> str:
@@ -207,17 +195,7 @@ def _prompt_record(request: Request) -> dict[str, Any]:
 
 
 def _mask_records(cut: Segments) -> list[dict[str, Any]]:
-    return [
-        {
-            "object": int(cut.objects[i]),
-            "score": round(float(cut.scores[i]), 4),
-            "stability": round(float(cut.stability[i]), 4),
-            "area": int(cut.areas[i]),
-            "box_xyxy": [float(v) for v in cut.boxes_xyxy[i]],
-            "rle": rle,
-        }
-        for i, rle in enumerate(cut.rle())
-    ]
+    return [{"object": int(cut.objects[i])} | mask_figures(cut, i) | {"rle": rle} for i, rle in enumerate(cut.rle())]
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import MissingExtra
 from ..nets.promptable import Promptable
+from ..opencv import opencv
 from ..segment.segmenter import Segmenter
 from ..segment.session import EncodedImage, Encoder
 from ..segments import Segments
@@ -128,11 +128,7 @@ class GrabCut(Contender):
 
     def __init__(self) -> None:
         super().__init__("GrabCut")
-        try:
-            import cv2
-        except ImportError:
-            raise MissingExtra("GrabCut needs the extra: pip install 'pointcut[export]'; or leave it out") from None
-        self.cv2 = cv2
+        self.cv2 = opencv("GrabCut's baselines")
         self.bgr = np.zeros((0, 0, 3), np.uint8)
 
     def look(self, path: Path) -> None:

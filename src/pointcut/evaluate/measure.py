@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..masks import boxes_xyxy, erode
+from ..opencv import opencv
 from ..segments import Segments
 from .contenders import Contender, Model
 from .data import Example
@@ -32,8 +33,7 @@ def iou(mask: np.ndarray, truth: np.ndarray, known: np.ndarray) -> float:
 
 def depth(region: np.ndarray) -> np.ndarray:
     """How far (Euclidean, pixels) each pixel of a region (H, W) is from its border, the picture's edge included."""
-    import cv2
-
+    cv2 = opencv("clicks and borders")
     return cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
 
 

@@ -14,11 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import InputError, OutputError
+from ..errors import InputError
+from ..files import make_folder
+from ..opencv import opencv
 from .coco import CocoWriter
 from .files import GeoJsonWriter, LabelmeWriter, NpzWriter, OverlayWriter, PngWriter
 from .labelstudio import LabelStudioWriter
-from .polygons import check_ready
 from .record import Record, Writer
 from .yolo import YoloWriter
 
@@ -76,10 +77,7 @@ def open_writers(folder: str | Path, formats: Sequence[str]) -> Writers:
     if unknown:
         raise InputError(f"unknown format {unknown[0]!r}; there are {', '.join(FORMATS)}")
     if OUTLINED.intersection(formats):
-        check_ready()
+        opencv("outlines")
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
+    make_folder(folder)
     return Writers([FORMATS[name](folder) for name in dict.fromkeys(formats)])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import MissingExtra
+from ..opencv import opencv
 
 TOLERANCE = 0.5
 """How far, in pixels, a simplified outline may be from the true one."""
@@ -21,23 +21,13 @@ class Polygon(NamedTuple):
     """Each as the outline."""
 
 
-def check_ready() -> None:
-    """Raises MissingExtra where outlines cannot be traced."""
-    try:
-        import cv2  # noqa: F401
-    except ImportError:
-        raise MissingExtra("outlines need the extra: pip install 'pointcut[export]'") from None
-
-
 def polygons(mask: np.ndarray, tolerance: float = TOLERANCE) -> list[Polygon]:
     """A bool mask (H, W) -> its parts, largest first.
 
     Outlines are traced at twice the size, so that they run within a quarter of a pixel of the pixels' edges, and simplified by
     Douglas and Peucker's rule. Raises MissingExtra.
     """
-    check_ready()
-    import cv2
-
+    cv2 = opencv("outlines")
     doubled = np.repeat(np.repeat(mask.astype(np.uint8), 2, axis=0), 2, axis=1)
     contours, tree = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     found: dict[int, Polygon] = {}
