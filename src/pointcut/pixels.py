@@ -37,6 +37,22 @@ def to_picture(logits: Tensor, frame: Frame) -> Tensor:
     return upsample(fitted(logits, frame), (frame.height, frame.width))
 
 
+def drawn(logits: Tensor, frame: Frame) -> np.ndarray:
+    """Low-resolution logits (N, K, h, w) -> masks of the picture's size, bool (N, K, H, W).
+
+    On a CPU mask by mask: one mask's enlarged logits are all that is ever held, in memory that is used again.
+    """
+    if logits.device.type != "cpu":
+        return (to_picture(logits, frame) > 0).cpu().numpy()
+    small = fitted(logits, frame)
+    masks = np.empty((*logits.shape[:2], frame.height, frame.width), bool)
+    enlarged = torch.empty(1, 1, frame.height, frame.width)
+    for one, mask in zip(small.flatten(0, 1)[:, None, None], masks.reshape(-1, *masks.shape[2:]), strict=True):
+        torch.ops.aten.upsample_bilinear2d.out(one, enlarged.shape[2:], False, out=enlarged)
+        np.greater(enlarged[0, 0].numpy(), 0, out=mask)
+    return masks
+
+
 def fitted(logits: Tensor, frame: Frame) -> Tensor:
     """The part of low-resolution logits (..., h, w) that shows the picture, ready to be enlarged to its size.
 

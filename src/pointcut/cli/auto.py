@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PointcutError
-from .options import DeviceName, ModelName
+from .options import DeviceName, ModelName, PrecisionName
 from .output import emit, failed, leave_if_failed, mask_figures, progress_bar, say
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def auto(
     ] = "overlay,coco",
     model: ModelName = "nano",
     device: DeviceName = "auto",
+    precision: PrecisionName = "exact",
     points: Annotated[
         int | None, typer.Option("--points", min=1, max=256, help="Points per side of the grid. Default: 32; nano: 16.")
     ] = None,
@@ -74,7 +75,7 @@ def auto(
     from ..segment.segmenter import load
 
     names = [name.strip() for name in formats.split(",") if name.strip()]
-    segmenter = load(model, device=device)
+    segmenter = load(model, device=device, precision=precision)
     with open_writers(out, names) as writers:
         config = search_config(
             segmenter.name,

@@ -10,7 +10,7 @@ import typer
 from ..files import make_folder
 from . import parse
 from .auto import search_config
-from .options import DeviceName, ModelName
+from .options import DeviceName, ModelName, PrecisionName
 from .output import emit, progress_bar, say
 
 
@@ -32,6 +32,7 @@ def count(
     ] = 0,
     model: ModelName = "nano",
     device: DeviceName = "auto",
+    precision: PrecisionName = "exact",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where the picture goes; by default beside the image.")
     ] = None,
@@ -51,7 +52,7 @@ def count(
 
     if out is not None:
         make_folder(out)
-    segmenter = load(model, device=device)
+    segmenter = load(model, device=device, precision=precision)
     photo = segmenter.encode(image)
     example = photo.segment(points=xy or None, boxes=example_box).best if xy or example_box else None
     config = search_config(segmenter.name, points_per_side=points, crop_n_layers=crop_layers)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DeviceName, ModelName
+from .options import DeviceName, ModelName, PrecisionName
 from .output import emit, progress_bar, say
 
 
@@ -16,6 +16,7 @@ def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="Sets as SET/images/X.jpg with SET/masks/X.png.")],
     model: ModelName = "nano",
     device: DeviceName = "auto",
+    precision: PrecisionName = "exact",
     every: Annotated[int, typer.Option("--every", min=1, help="Of a video, take every n-th frame.")] = 40,
     automatic: Annotated[
         bool, typer.Option("--automatic", help="Also search every picture without prompts, and say what share is found.")
@@ -43,7 +44,7 @@ def evaluate(
     from ..segment.segmenter import load
 
     pictures = list(examples(data, every))
-    own = Model(model, load(model, device=device))
+    own = Model(model, load(model, device=device, precision=precision))
     contenders: list[Contender] = [own]
     if baselines:
         contenders += [random_network(own.segmenter), BoxItself(), GrabCut()]

@@ -15,7 +15,7 @@ import typer
 from ..errors import PointcutError
 from ..files import make_folder
 from . import parse
-from .options import DeviceName, ModelName
+from .options import DeviceName, ModelName, PrecisionName
 from .output import emit, failed, leave_if_failed, mask_figures, say
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def segment(
     ] = None,
     model: ModelName = "nano",
     device: DeviceName = "auto",
+    precision: PrecisionName = "exact",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where results go; by default beside each picture.")
     ] = None,
@@ -90,7 +91,7 @@ def segment(
 
     from ..segment.segmenter import load
 
-    segmenter = load(model, device=device)
+    segmenter = load(model, device=device, precision=precision)
     results, errors = [], []
     for image in images:
         try:

@@ -85,7 +85,10 @@ def build_sam2(
         path = locate(ckpt_path if ckpt_path is not None else "nano")[0]
         net, _ = network_from(read_tensors(path), str(path), name, config)
     net = net.to(chosen)
-    return net if mode == "eval" else net.train()
+    if mode != "eval":
+        return net.train()
+    net.settle(torch.float32)
+    return net
 
 
 def build_sam2_hf(model_id: str, **kwargs: Any) -> Promptable:
@@ -96,7 +99,9 @@ def build_sam2_hf(model_id: str, **kwargs: Any) -> Promptable:
         if spec is None:
             raise specs.unknown(model_id)
         return build_sam2(_config_name(spec), locate(model_id)[0], device=device, **kwargs)
-    return load_network(model_id).net.to(device)
+    net = load_network(model_id).net.to(device)
+    net.settle(torch.float32)
+    return net
 
 
 def _refuse(kwargs: dict[str, object]) -> None:

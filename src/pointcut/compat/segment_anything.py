@@ -44,12 +44,17 @@ Checkpoint = str | os.PathLike[str] | None
 
 
 def build_network(name: str, checkpoint: Checkpoint) -> Promptable:
-    """The network of a row of the table, with a checkpoint's weights or, as in the reference, random ones without."""
-    if checkpoint is None:
+    """The network of a row of the table, with a checkpoint's weights or, as in the reference, random ones without (`nano`: its
+    own)."""
+    if checkpoint is None and name == "nano":
+        net = load_network(name).net
+    elif checkpoint is None:
         net = CONFIGS[name].build()
         net.bake()
-        return net
-    return network_from(read_tensors(_existing(checkpoint)), os.fspath(checkpoint), name)[0]
+    else:
+        net, _ = network_from(read_tensors(_existing(checkpoint)), os.fspath(checkpoint), name)
+    net.settle(torch.float32)
+    return net
 
 
 def _existing(checkpoint: str | os.PathLike[str]) -> Path:
@@ -73,7 +78,7 @@ def build_sam_vit_b(checkpoint: Checkpoint = None) -> Promptable:
 
 def build_nano(checkpoint: Checkpoint = None) -> Promptable:
     """The built-in model; a checkpoint replaces its weights."""
-    return load_network("nano").net if checkpoint is None else build_network("nano", checkpoint)
+    return build_network("nano", checkpoint)
 
 
 build_sam = build_sam_vit_h

@@ -6,6 +6,7 @@ where a small Hiera learnt nothing in the same time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -64,10 +65,11 @@ class ConvNet(nn.Module):
             if isinstance(module, ConvNorm):
                 module.bake()
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, heads: Sequence[nn.Conv2d]) -> list[Tensor]:
+        """(B, 3, H, W) -> four maps, finest first, each through its head, a 1x1 convolution."""
         x = F.relu(self.stem(x))
         maps = []
-        for stage in self.stages:
+        for stage, head in zip(self.stages, heads, strict=True):
             x = stage(x)
-            maps.append(x)
+            maps.append(head(x))
         return maps

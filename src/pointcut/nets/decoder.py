@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .cells import from_parts, to_parts
 from .layers import MLP, Fuser, LayerNorm2d
 from .transformer import ImageTokens, TwoWayTransformer
 
@@ -235,21 +236,6 @@ def grow_cells(grow: nn.ConvTranspose2d, cells: Tensor, more: Tensor | None) -> 
     else:
         x = more + cells @ weight
     return x.unflatten(2, (4, -1))
-
-
-def to_parts(maps: Tensor, halvings: int) -> Tensor:
-    """(B, C, h * 2^n, w * 2^n) -> (B, h * w * 4^n, C): cell by cell its quarters, of each quarter its quarters, n times."""
-    split = maps.unflatten(3, (-1, *[2] * halvings)).unflatten(2, (-1, *[2] * halvings))  # (B, C, h, 2, ..., w, 2, ...)
-    pairs = [axis for i in range(halvings) for axis in (3 + i, 4 + halvings + i)]
-    return split.permute(0, 2, 3 + halvings, *pairs, 1).flatten(1, -2)
-
-
-def from_parts(rows: Tensor, side: tuple[int, int], halvings: int) -> Tensor:
-    """The inverse: (N, h * w * 4^n, K) and (h, w) -> (N, K, h * 2^n, w * 2^n)."""
-    split = rows.unflatten(1, (*side, *[2] * (2 * halvings)))  # (N, h, w, y, x, y, x, ..., K)
-    down, across = ([3 + first + 2 * i for i in range(halvings)] for first in (0, 1))
-    maps = split.permute(0, split.ndim - 1, 1, *down, 2, *across)  # (N, K, h, y, y, ..., w, x, x, ...)
-    return maps.flatten(3 + halvings).flatten(2, 2 + halvings)
 
 
 def stability(logits: Tensor, offset: float) -> Tensor:

@@ -7,6 +7,8 @@ https://github.com/facebookresearch/sam2/blob/main/sam2/modeling/backbones/image
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,11 +26,28 @@ class FpnNeck(nn.Module):
             nn.Sequential(OrderedDict(conv=nn.Conv2d(w, width, 1))) for w in reversed(trunk_widths)
         )
 
-    def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Four maps, finest first -> three: at 1/4, 1/8 and 1/16 of the image; the coarsest only feeds the third."""
-        coarsest, coarse, middle, fine = (conv(x) for conv, x in zip(self.convs, reversed(maps), strict=False))
-        coarse = coarse + F.interpolate(coarsest.float(), scale_factor=2.0, mode="nearest").to(coarse.dtype)
-        return fine, middle, coarse
+    @property
+    def heads(self) -> list[nn.Conv2d]:
+        """The 1x1 convolutions, finest map first."""
+        return [cast("nn.Conv2d", cast("nn.Sequential", conv)[0]) for conv in reversed(self.convs)]
+
+    def join(self, maps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Four maps that passed the heads, finest first -> three: at 1/4, 1/8, 1/16; the coarsest only feeds the third."""
+        fine, middle, coarse, coarsest = maps
+        return fine, middle, coarse + F.interpolate(coarsest, scale_factor=2.0, mode="nearest")
+
+
+class MergedHead(nn.Conv2d):
+    """One 1x1 convolution that does the work of two. Made of loaded weights, it is no part of the state."""
+
+    def __init__(self, first: nn.Conv2d, second: nn.Conv2d) -> None:
+        super().__init__(first.in_channels, second.out_channels, 1, device="meta")
+        weight, bias = second.weight.flatten(1), second.get_parameter("bias")
+        merged = (weight @ first.weight.flatten(1))[:, :, None, None], bias + weight @ first.get_parameter("bias")
+        self.weight, self.bias = (nn.Parameter(x.detach(), requires_grad=False) for x in merged)
+
+    def _save_to_state_dict(self, destination: dict[str, Tensor], prefix: str, keep_vars: bool) -> None:
+        pass
 
 
 class ImageEncoder(nn.Module):
@@ -38,6 +57,12 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.neck = neck
+        self.merged = nn.ModuleList()
+
+    def merge(self, following: Sequence[nn.Conv2d]) -> None:
+        """Takes in 1x1 convolutions that the finest maps will pass next: the wide maps between them are never computed."""
+        self.merged = nn.ModuleList(MergedHead(*pair) for pair in zip(self.neck.heads, following, strict=False))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.neck(self.trunk(pixels))
+        merged = cast("list[nn.Conv2d]", list(self.merged))
+        return self.neck.join(self.trunk(pixels, [*merged, *self.neck.heads[len(merged) :]]))

@@ -37,6 +37,16 @@ class FourierPositions(nn.Module):
         return self(torch.stack([xx, yy], dim=-1)).permute(2, 0, 1)  # (C, H, W)
 
 
+def wake_sines() -> None:
+    """Computes a first sine and cosine on one thread.
+
+    With PyTorch's CPU builds the first one of a process, if two threads share it, may come out with an error of 1.5e-4: MKL
+    is still choosing its kernel. Every later one is right.
+    """
+    torch.zeros(1).sin()
+    torch.zeros(1).cos()
+
+
 def sine_grid(width: int, rows: int, columns: int, device: torch.device, temperature: float = 10000.0) -> Tensor:
     """Sine position encodings of a grid, normalised to 2 pi: (C, H, W), the rows' half first.
 

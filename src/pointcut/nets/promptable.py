@@ -8,12 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from .decoder import ImageFeatures, ImageSide, MaskDecoder, Masks
+from .packing import pack
+from .positions import wake_sines
 from .prompts import PromptEncoder, Prompts
 
 
 class Promptable(nn.Module, ABC):
     """A network that encodes an image once (`encode`, `image_side`) and answers prompts many times (`predict`)."""
 
+    image_encoder: nn.Module
+    encoding_dtype = torch.float32
     logit_limit: float | None = None
     """Low-resolution logits are clamped to plus or minus this before they are handed out (SAM 2)."""
 
@@ -81,3 +85,13 @@ class Promptable(nn.Module, ABC):
     def bake(self) -> None:
         """Prepares for inference: evaluation mode and no gradients; families add what they can compute beforehand."""
         self.eval().requires_grad_(False)
+        wake_sines()
+
+    def settle(self, dtype: torch.dtype) -> None:
+        """The last step before inference: images are encoded in `dtype`, with weights packed for the processor.
+
+        Prompts are always answered in float32.
+        """
+        self.image_encoder.to(dtype)
+        self.encoding_dtype = dtype
+        pack(self.image_encoder)

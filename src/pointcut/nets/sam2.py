@@ -58,6 +58,7 @@ class Sam2(Promptable):
     """Trunk and neck, prompt encoder, mask decoder, memory."""
 
     logit_limit = 32.0
+    image_encoder: ImageEncoder
 
     def __init__(self, config: Sam2Config) -> None:
         super().__init__(
@@ -76,10 +77,13 @@ class Sam2(Promptable):
         super().bake()
         self.image_encoder.trunk.bake(self.input_size)
 
+    def settle(self, dtype: torch.dtype) -> None:
+        self.image_encoder.merge((self.mask_decoder.conv_s0, self.mask_decoder.conv_s1))
+        super().settle(dtype)
+
     def encode(self, pixels: Tensor) -> ImageFeatures:
         fine, middle, coarse = self.image_encoder(pixels)
-        decoder = self.mask_decoder
-        return ImageFeatures(
-            coarse + self.no_mem_embed.view(1, -1, 1, 1),  # an image is a video's first frame: nothing is remembered
-            (decoder.conv_s0(fine), decoder.conv_s1(middle)),
-        )
+        if not self.image_encoder.merged:
+            fine, middle = self.mask_decoder.conv_s0(fine), self.mask_decoder.conv_s1(middle)
+        # An image is a video's first frame: nothing is remembered.
+        return ImageFeatures(coarse + self.no_mem_embed.view(1, -1, 1, 1), (fine, middle))

@@ -10,12 +10,12 @@ from itertools import islice
 import torch
 
 from ..automatic.config import AutomaticConfig
-from ..errors import InputError
 from ..images import MAX_PIXELS, ImageSource, open_image
 from ..nets.promptable import Promptable
 from ..segments import Segments
 from ..weights.load import load_network
-from .devices import Precision, choose_device, keep_freed_memory
+from ..weights.specs import FAST_ENOUGH, Precision
+from .devices import choose_device, encoding_dtype, keep_freed_memory
 from .session import EncodedImage, Encoder, load_encoded, saved_model
 
 BATCH = 8
@@ -68,22 +68,24 @@ class Segmenter:
 
 
 def load(
-    model: str | os.PathLike[str] = "nano", *, device: str | torch.device = "auto", precision: Precision = "float32"
+    model: str | os.PathLike[str] = "nano", *, device: str | torch.device = "auto", precision: Precision = "exact"
 ) -> Segmenter:
     """Loads a model: a name (`nano`, `sam2.1-tiny`, ...), a Hub id (`facebook/sam2.1-hiera-tiny`, `...@revision`), or a local
     file or folder (Meta's .pt/.pth, safetensors in Meta's or transformers' layout).
 
-    device: auto, cpu, cuda, cuda:N or mps. precision: how images are encoded; bfloat16 and float16 are faster where the
-    hardware has them and change masks slightly. On a Linux CPU the process is told to keep freed memory (`keep_freed_memory`).
+    device: auto, cpu, cuda, cuda:N or mps.
+    precision: `exact` (the reference's float32), `fast` (images are encoded in bfloat16 or float16 where the device is faster
+    in it; masks change slightly, `pointcut bench` says by how much), or `auto` (`fast` where that was measured to keep the mean
+    IoU of masks at 0.99 or more). On a Linux CPU the process is told to keep freed memory (`keep_freed_memory`).
     Raises UnknownModel, WeightsNotFound, WeightsRefused, WeightsMismatch or DeviceUnavailable.
     """
-    if precision not in ("float32", "bfloat16", "float16"):
-        raise InputError(f"precision must be float32, bfloat16 or float16, got {precision!r}")
     chosen = choose_device(device)
-    network = load_network(model)
     if chosen.type == "cpu":
         keep_freed_memory()
-    return Segmenter(Encoder(network.net.to(chosen), network.name, precision))
+    network = load_network(model)
+    net = network.net.to(chosen)
+    net.settle(encoding_dtype(chosen, precision, auto_is_fast=network.name in FAST_ENOUGH))
+    return Segmenter(Encoder(net, network.name))
 
 
 def load_encoded_image(path: str | os.PathLike[str], *, device: str | torch.device = "auto") -> EncodedImage:

@@ -28,11 +28,10 @@ from ..nets.decoder import ImageFeatures, ImageSide, Masks, stability
 from ..nets.promptable import Promptable
 from ..nets.prompts import FOREGROUND, Prompts
 from ..nets.sam1 import Sam1
-from ..pixels import rough_to_logits, to_picture, to_square
+from ..pixels import drawn, rough_to_logits, to_picture, to_square
 from ..prompts import PointsLike, Prompt, parse_prompts
 from ..rle import Rle
 from ..segments import Segments
-from .devices import Precision, encoding_precision
 
 FILE_KIND = "pointcut-encoded-image"
 FILE_VERSION = "1"
@@ -40,12 +39,10 @@ FILE_VERSION = "1"
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A network and how it encodes."""
+    """A network and its name."""
 
     net: Promptable
     name: str
-    precision: Precision = "float32"
-    """Of encoding; masks are decoded in float32 always."""
 
     def frame(self, height: int, width: int) -> Frame:
         """How a picture of that size lies in the network's square."""
@@ -62,8 +59,7 @@ class Encoder:
         """The tensor-level call under it: normalised squares (B, 3, S, S) of pictures (H, W, 3) and their frames."""
         encoded = []
         with torch.inference_mode():
-            with encoding_precision(self.net.device, self.precision):
-                batch = self.net.encode(squares)
+            batch = self.net.encode(squares.to(self.net.encoding_dtype))
             for i, (image, frame) in enumerate(zip(images, frames, strict=True)):
                 high_res = tuple(x[i : i + 1].float() for x in batch.high_res)
                 features = ImageFeatures(batch.embedding[i : i + 1].float(), high_res)
@@ -236,7 +232,6 @@ class EncodedImage:
         count = logits.shape[1]
         height, width = (round(n * logits.shape[-1] / self.frame.side) for n in self.frame.content)
         fields = {
-            "stored": (self.masks_of(logits) > 0).flatten(0, 1),
             "scores": masks.scores.flatten(0, 1),
             "stability": stability(logits[..., :height, :width], offset=1.0).flatten(0, 1),
             "logits": (logits if limit is None else logits.clamp(-limit, limit)).flatten(0, 1),
@@ -244,7 +239,10 @@ class EncodedImage:
         }
         if masks.object_score is not None:
             fields["object_scores"] = masks.object_score[:, 0].repeat_interleave(count)
-        return {name: value.cpu().numpy() for name, value in fields.items()}
+        with torch.inference_mode():
+            stored = drawn(logits, self.frame)
+        arrays = {name: value.cpu().numpy() for name, value in fields.items()}
+        return {"stored": stored.reshape(-1, *stored.shape[2:]), **arrays}
 
 
 def decoder_digest(net: Promptable) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 from ..errors import UnknownModel
 
@@ -13,6 +14,12 @@ BUILT_IN = Path(__file__).parent / "nano.safetensors"
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """What weight files are called; in a folder they are looked for in this order."""
+
+Precision = Literal["exact", "fast", "auto"]
+"""How images are encoded: in the reference's float32, in a narrower type that is faster, or so where that is safe."""
+
+FAST_ENOUGH = frozenset({"nano"})
+"""Models whose masks in `fast` were measured (`pointcut bench`) to have a mean IoU of 0.99 or more with those in `exact`."""
 
 META = "https://dl.fbaipublicfiles.com"
 

@@ -1,0 +1,125 @@
+"""The order in which maps are kept, packed layers and the precisions: faster ways to the same features."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import pointcut
+from pointcut.nets import sam2
+from pointcut.nets.cells import from_parts, halve, spread, to_parts, windows_of
+from pointcut.nets.hiera import HieraConfig
+from pointcut.nets.layers import MLP, by_rows
+from pointcut.nets.packing import PackedLinear, pack
+
+from conftest import PHOTOS
+
+SMALL = replace(sam2.TINY_2_1, trunk=HieraConfig(width=16, background=(7, 7)), input_size=256, memory=None)
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3), st.integers(1, 3))
+def test_cell_order_and_back(h: int, w: int, halvings: int, batch: int) -> None:
+    maps = torch.randn(batch, 5, h << halvings, w << halvings)
+    rows = to_parts(maps, halvings)
+    assert rows.shape == (batch, h * w * 4**halvings, 5)
+    assert torch.equal(from_parts(rows, (h, w), halvings), maps)
+    assert torch.equal(spread(rows, (h, w), halvings), maps)
+    if halvings:
+        assert torch.equal(from_parts(halve(rows), (h, w), halvings - 1), F.max_pool2d(maps, 2))
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.integers(1, 9), st.integers(1, 2))
+def test_windows_are_the_maps_squares(h: int, w: int, halvings: int, side: int, batch: int) -> None:
+    maps = torch.randn(batch, 3, h << halvings, w << halvings)
+    windows = windows_of((h, w), halvings, side, maps.device)
+    cut = windows.cut(F.pad(to_parts(maps, halvings), (0, 0, 0, 1)))
+    height, width = maps.shape[2:]
+    padded = F.pad(maps, (0, -width % side, 0, -height % side))
+    expected = padded.unflatten(3, (-1, side)).unflatten(2, (-1, side)).permute(0, 2, 4, 3, 5, 1).reshape(-1, side**2, 3)
+    assert torch.equal(cut, expected)
+    assert torch.equal(from_parts(windows.join(cut, batch), (h, w), halvings), maps)
+
+
+def test_a_few_cells_at_a_time_are_all_at_once() -> None:
+    """Inference on a CPU takes some cells and rows at a time; with gradients everything passes at once."""
+    torch.manual_seed(0)
+    trunk = sam2.Sam2(SMALL).image_encoder
+    pixels = torch.randn(2, 3, 256, 256)
+    together = trunk(pixels)
+    assert together[0].requires_grad
+    with torch.inference_mode():
+        for one, two, both in zip(trunk(pixels[:1]), trunk(pixels[1:]), trunk(pixels), strict=True):
+            torch.testing.assert_close(torch.cat([one, two]), both, rtol=1e-4, atol=1e-5)
+        for whole, parts in zip(together, trunk(pixels), strict=True):
+            torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
+
+
+def test_settled_is_as_loaded() -> None:
+    torch.manual_seed(0)
+    net = sam2.Sam2(SMALL)
+    net.bake()
+    before = net.state_dict()
+    pixels = torch.randn(1, 3, 256, 256)
+    with torch.inference_mode():
+        plain = net.encode(pixels)
+        net.settle(torch.float32)
+        settled = net.encode(pixels)
+    for a, b in zip((plain.embedding, *plain.high_res), (settled.embedding, *settled.high_res), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    after = net.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_packed_layers_move_and_change_type() -> None:
+    mlp = MLP(8, 32, 8, 2, nn.GELU).requires_grad_(False)
+    x = torch.randn(5, 8)
+    expected = mlp(x)
+    holder = nn.Sequential(mlp, nn.Linear(8, 8).requires_grad_(False))
+    pack(holder)
+    assert all(isinstance(layer, PackedLinear) for layer in mlp.layers)
+    torch.testing.assert_close(mlp(x), expected)
+    torch.testing.assert_close(mlp.double()(x.double()), expected.double(), rtol=1e-5, atol=1e-6)  # a type that is not packed
+    assert mlp.to("meta")(x.to("meta")).shape == (5, 8)
+
+
+def test_rows_in_place() -> None:
+    x = torch.randn(3, 1500, 4)
+    with torch.inference_mode():
+        once = x.clone()
+        assert torch.equal(by_rows(lambda rows: 2 * rows, once), 2 * x)
+        assert torch.equal(once, 2 * x)
+
+
+def test_first_sines_of_a_process_are_right() -> None:
+    """Without care the first sine that two threads share is off by 1e-4 in many processes."""
+    code = (
+        "import torch, pointcut\n"
+        "net = pointcut.load('nano', device='cpu').net\n"
+        "with torch.inference_mode():\n"
+        "    net.encode(torch.randn(1, 3, 512, 512))\n"
+        "    first, second = net.prompt_encoder.dense_positions(), net.prompt_encoder.dense_positions()\n"
+        "assert torch.equal(first, second)\n"
+    )
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("precision", ["fast", "auto"])
+def test_other_precisions_are_near(precision) -> None:
+    exact = pointcut.load("nano", device="cpu").encode(PHOTOS / "cat.jpg")
+    near = pointcut.load("nano", device="cpu", precision=precision).encode(PHOTOS / "cat.jpg")
+    assert near.features.embedding.dtype == torch.float32
+    boxes = [(150, 60, 330, 260), (20, 40, 200, 220)]
+    a, b = exact.segment(boxes=boxes).masks, near.segment(boxes=boxes).masks
+    overlap = (a & b).sum((1, 2)) / (a | b).sum((1, 2))
+    assert np.all(overlap > 0.97)
