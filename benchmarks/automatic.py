@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from speed import peak_megabytes, photograph, processor, random_weights
+from pointcut.bench import machine, peak_megabytes
+from speed import photograph, random_weights
 
 STABILITY = 0.5
 BATCH = 64
@@ -144,7 +145,7 @@ def main() -> None:
     grid = f"{args.points} x {args.points} points, " + (
         "a third of the points kept" if args.alike else "a third of the candidates"
     )
-    print(f"{processor()}, {args.threads} threads, {args.size}, {grid}, SAM 2.1 tiny, float32, {time.strftime('%Y-%m-%d')}")
+    print(f"{machine()}, {args.threads} threads, {args.size}, {grid}, SAM 2.1 tiny, float32, {time.strftime('%Y-%m-%d')}")
     ours_took, theirs_took = (row["seconds"] for row in table.values())
     print(f"{theirs_took / ours_took:.1f} times faster; masks without an equal (IoU 0.999): {differing(first, second)}\n")
     print("| | seconds | peak memory (MB) | masks |\n|---|---|---|---|")

@@ -18,9 +18,9 @@ from pycocotools import mask as coco
 import pointcut
 from pointcut import Segments
 from pointcut.automatic.config import default_config
+from pointcut.bench import machine
 from pointcut.evaluate.data import examples
 from pointcut.evaluate.measure import recall
-from speed import processor
 
 
 def recovered(full: Segments, other: Segments, least: float = 0.8) -> float:
@@ -52,7 +52,7 @@ def main() -> None:
             found[name] = pointcut.without_duplicates(cut)
             share = recovered(found["full grid"], found[name])
             rows[name].append((seconds, len(found[name]), share, recall(found[name], example)["recall@0.5"]))
-    print(f"{args.model}, {processor()}, {args.pictures} pictures, {time.strftime('%Y-%m-%d')}\n")
+    print(f"{args.model}, {machine()}, {args.pictures} pictures, {time.strftime('%Y-%m-%d')}\n")
     print("| | seconds | masks | of the full grid's | labelled objects found (IoU 0.5) |\n|---|---|---|---|---|")
     for name, values in rows.items():
         seconds, masks, share, objects = np.mean(values, axis=0)

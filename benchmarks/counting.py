@@ -17,9 +17,9 @@ from PIL import Image
 
 import pointcut
 from pointcut.automatic.config import default_config
+from pointcut.bench import machine
 from pointcut.evaluate.data import VOID
 from pointcut.evaluate.measure import deepest
-from speed import processor
 
 
 def objects(mask: Path) -> list[np.ndarray]:
@@ -38,7 +38,7 @@ def main() -> None:
     args = parser.parse_args()
     model = pointcut.load(args.model)
     config = replace(default_config(model.name), points_per_side=args.points)
-    print(f"{args.model}, {processor()}, {args.points} x {args.points} points, {time.strftime('%Y-%m-%d')}\n")
+    print(f"{args.model}, {machine()}, {args.points} x {args.points} points, {time.strftime('%Y-%m-%d')}\n")
     print("| set | pictures | things | counted | error | counted like one | error |\n|---|---|---|---|---|---|---|")
     for folder in sorted(args.data.rglob("images")):
         rows = []

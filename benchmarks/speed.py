@@ -1,32 +1,42 @@
 """Times encoding and clicks: `python benchmarks/speed.py [--size WxH] [--threads N] [--rounds N]`.
 
-Contenders, each in a process of its own, in turn, several rounds: the built-in model; SAM 2.1 tiny here; the same weights in
-`transformers` (`Sam2Model`, eager). The weights are random but the same for both, so that the masks can be compared: the share
-of pixels in which they differ stands beside the time. Peak memory is that of the process, PyTorch included.
+Contenders, each in a process of its own, in turn, several rounds: the built-in model and SAM 2.1 tiny here, exact and fast; the
+same weights in `transformers` (`Sam2Model`, eager). The weights are random but the same for all, so that the masks can be
+compared: the share of pixels in which they differ stands below the times. Peak memory is that of the process, PyTorch included.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pointcut.bench import machine, peak_megabytes, seconds, time_here
+
 if TYPE_CHECKING:
     import torch
 
+    from pointcut.weights.specs import Precision
+
+COLUMNS = ("load", "first", "encode", "click", "preview", "peak_mb")
 PHOTO = Path(__file__).parents[1] / "examples" / "photos" / "coffee.jpg"
-CONTENDERS = {"nano": "Pointcut, nano", "tiny": "Pointcut, SAM 2.1 tiny", "transformers": "transformers, SAM 2.1 tiny"}
+CONTENDERS = {
+    "nano": "Pointcut, nano",
+    "nano-fast": "Pointcut, nano, fast",
+    "tiny": "Pointcut, SAM 2.1 tiny",
+    "tiny-fast": "Pointcut, SAM 2.1 tiny, fast",
+    "transformers": "transformers, SAM 2.1 tiny",
+}
 
 
 def photograph(size: tuple[int, int]) -> np.ndarray:
@@ -35,44 +45,19 @@ def photograph(size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.open(PHOTO).convert("RGB").resize(size, Image.Resampling.BICUBIC))
 
 
-def seconds(step: Callable[[], object], repeats: int) -> float:
-    """The median of some runs after one that warms up."""
-    step()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
-
-
-def peak_megabytes() -> float:
-    """Of this process. Linux' `ru_maxrss` begins with what the parent held when it forked; the kernel's own line does not."""
-    if sys.platform == "linux":
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024)
-
-
-def ours(weights: Path | None, size: tuple[int, int]) -> dict[str, object]:
-    """Pointcut: picture in memory to `EncodedImage`; click to three masks of the picture's size."""
-    from pointcut.segment.segmenter import load  # PyTorch's own import is not counted
-
-    started = time.perf_counter()
-    model = load(weights or "nano", device="cpu")
-    loaded = time.perf_counter() - started
+def ours(weights: Path | None, size: tuple[int, int], precision: Precision) -> dict[str, object]:
+    """Pointcut: picture in memory to `EncodedImage`; click to three masks of the picture's size, and to a preview."""
+    model = str(weights or "nano")
     image = photograph(size)
-    photo = model.encode(image)
-    encode = seconds(lambda: model.encode(image), 3 if weights else 9)
-    click = seconds(lambda: photo.segment(points=[(size[0] / 2, size[1] / 2)]), 9)
-    cut = photo.segment(points=[(size[0] / 2, size[1] / 2)])
-    return row(loaded, encode, click, cut.masks)
+    timings = time_here(model, precision, "cpu", image)
+    from pointcut.segment.segmenter import load
+
+    cut = load(model, device="cpu", precision=precision).encode(image).segment(points=[(size[0] / 2, size[1] / 2)])
+    return {**asdict(timings), "masks": packed(cut.masks)}
 
 
-def row(load: float, encode: float, click: float, masks: np.ndarray) -> dict[str, object]:
-    packed = np.packbits(masks).tobytes().hex()
-    return {"load": load, "encode": encode, "click": click, "peak_mb": peak_megabytes(), "masks": packed}
+def packed(masks: np.ndarray) -> str:
+    return np.packbits(masks).tobytes().hex()
 
 
 def theirs(folder: Path, size: tuple[int, int]) -> dict[str, object]:
@@ -103,7 +88,8 @@ def theirs(folder: Path, size: tuple[int, int]) -> dict[str, object]:
         answer = model(image_embeddings=embeddings, input_points=points, input_labels=labels, multimask_output=True)
         return (F.interpolate(answer.pred_masks[0], image.shape[:2], mode="bilinear") > 0).numpy()[0]
 
-    return row(loaded, seconds(encode, 3), seconds(click, 9), click())
+    times = {"load": loaded, "encode": seconds(encode, 3), "click": seconds(click, 9)}
+    return {**times, "peak_mb": peak_megabytes(), "masks": packed(click())}
 
 
 def randomise(model: torch.nn.Module) -> torch.nn.Module:
@@ -161,7 +147,8 @@ def main() -> None:
         if args.one == "transformers":
             result = theirs(args.weights, size)
         else:
-            result = ours(args.weights if args.one == "tiny" else None, size)
+            name, _, precision = args.one.partition("-")
+            result = ours(args.weights if name == "tiny" else None, size, "fast" if precision else "exact")
         print(json.dumps(result))
         return
 
@@ -172,32 +159,40 @@ def main() -> None:
             for name, title in CONTENDERS.items():
                 print(f"round {i + 1} of {args.rounds}: {title}", file=sys.stderr)
                 rounds[name].append(measure(name, Path(folder), args.threads, args.size))
-    tiny, reference = (np.frombuffer(bytes.fromhex(rounds[n][0]["masks"]), np.uint8) for n in ("tiny", "transformers"))
-    differing = float(np.unpackbits(tiny ^ reference).mean())
+    reference, *own = (
+        np.unpackbits(np.frombuffer(bytes.fromhex(rounds[n][0]["masks"]), np.uint8))
+        for n in ("transformers", "tiny", "tiny-fast")
+    )
+    differing = [float((masks ^ reference).mean()) for masks in own]
     table = {
-        name: {key: statistics.median(r[key] for r in runs) for key in ("load", "encode", "click", "peak_mb")}
+        name: {key: [statistics.median(v), min(v), max(v)] for key in COLUMNS if (v := [r[key] for r in runs if key in r])}
         for name, runs in rounds.items()
     }
     if args.json:
         print(json.dumps({"contenders": table, "differing_pixels": differing}, indent=1))
         return
-    print(f"{processor()}, {args.threads} threads, {args.size}, float32, {time.strftime('%Y-%m-%d')}")
-    print(f"median of {args.rounds} rounds; masks of the two SAM 2.1 tiny differ in {100 * differing:.4f} % of the pixels\n")
-    print("| | load (ms) | encode (ms) | click, three full-size masks (ms) | peak memory (MB) |\n|---|---|---|---|---|")
+    lines = [
+        f"{machine()}, {args.threads} threads, {args.size}, {time.strftime('%Y-%m-%d')}; PyTorch {version('torch')}, "
+        f"transformers {version('transformers')}; {args.rounds} rounds in turn: median (least to most).",
+        "",
+        f"| | {' | '.join(f'{name} (ms)' for name in COLUMNS[:-1])} | peak memory (MB) |",
+        "|---" * (1 + len(COLUMNS)) + "|",
+    ]
     for name, values in table.items():
-        times = " | ".join(f"{1000 * values[key]:.0f}" for key in ("load", "encode", "click"))
-        print(f"| {CONTENDERS[name]} | {times} | {values['peak_mb']:.0f} |")
+        cells = [spread(values.get(key), 1000 if key != "peak_mb" else 1) for key in COLUMNS]
+        lines.append(f"| {CONTENDERS[name]} | {' | '.join(cells)} |")
+    ratios = {
+        name: ", ".join(f"{key} {table['transformers'][key][0] / table[name][key][0]:.1f}x" for key in ("encode", "click"))
+        for name in ("tiny", "tiny-fast")
+    }
+    lines += ["", f"SAM 2.1 tiny against transformers: exact {ratios['tiny']}; fast {ratios['tiny-fast']}."]
+    lines += [f"Pixels of the masks that differ from it: exact {100 * differing[0]:.4f} %, fast {100 * differing[1]:.2f} %."]
+    print("\n".join(lines))
 
 
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def spread(values: list[float] | None, scale: float) -> str:
+    """A median with its extremes, for a table."""
+    return "" if values is None else "{:.0f} ({:.0f} to {:.0f})".format(*(scale * v for v in values))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from typer.testing import CliRunner
 
 import pointcut
 from pointcut.nets import sam2
@@ -123,3 +125,30 @@ def test_other_precisions_are_near(precision) -> None:
     a, b = exact.segment(boxes=boxes).masks, near.segment(boxes=boxes).masks
     overlap = (a & b).sum((1, 2)) / (a | b).sum((1, 2))
     assert np.all(overlap > 0.97)
+
+
+def test_a_preview_is_the_best_mask_at_low_resolution(nano: pointcut.Segmenter) -> None:
+    photo = nano.encode(PHOTOS / "cat.jpg")
+    best = photo.segment(points=[(225, 110)]).best
+    preview = photo.preview(points=[(225, 110)])
+    assert preview.mask.shape == (128, 128)
+    np.testing.assert_array_equal(preview.mask, best.logits[0] > 0)
+    assert preview.score == pytest.approx(float(best.scores[0]), abs=1e-5)
+    box = photo.preview(boxes=(150, 60, 330, 260))
+    assert 0.05 < box.mask.mean() < 0.6
+    with pytest.raises(pointcut.InvalidPrompt, match="one object"):
+        photo.preview(boxes=[(0, 0, 9, 9), (5, 5, 20, 20)])
+
+
+def test_bench_prints_times_and_what_fast_costs() -> None:
+    from pointcut.cli.main import app
+
+    answer = CliRunner().invoke(app, ["bench", str(PHOTOS / "cat.jpg"), "--rounds", "1", "--threads", "2", "--json"])
+    assert answer.exit_code == 0, answer.output
+    figures = json.loads(answer.stdout)
+    assert [row["precision"] for row in figures["rows"]] == ["exact", "fast"]
+    for row in figures["rows"]:
+        assert 0 < row["preview"] < row["cold_start"]
+        assert row["peak_mb"] > 100
+    assert figures["fast"]["nano"]["mean_iou"] >= 0.99  # as `auto` promises (specs.FAST_ENOUGH)
+    assert CliRunner().invoke(app, ["bench", str(PHOTOS / "cat.jpg"), "--model", "no-such"]).exception is not None

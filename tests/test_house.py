@@ -19,7 +19,7 @@ ROWS = [
     {"pixels", "weights"},
     {"automatic"},
     {"segment"},
-    {"compat", "count", "evaluate"},
+    {"bench", "compat", "count", "evaluate"},
     {"cli"},
     {"__main__"},
 ]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .prompts import Prompt
     from .segment.segmenter import Segmenter, load, load_encoded_image
     from .segment.session import EncodedImage
-    from .segments import Segments
+    from .segments import Preview, Segments
 
 __version__ = "0.1.0"
 
@@ -52,7 +52,7 @@ _HOMES = {
     "prompts": ("Prompt",),
     "segment.segmenter": ("Segmenter", "load", "load_encoded_image"),
     "segment.session": ("EncodedImage",),
-    "segments": ("Segments",),
+    "segments": ("Preview", "Segments"),
     "plotting": ("show", "show_mask"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -70,6 +70,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "PointcutError",
+    "Preview",
     "Prompt",
     "Segmenter",
     "Segments",

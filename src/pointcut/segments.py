@@ -22,6 +22,16 @@ Kind = Literal["cutout", "mask", "overlay"]
 
 
 @dataclass(frozen=True, eq=False)
+class Preview:
+    """What lies under the pointer: one mask as small as the network draws it, to be shown while the mouse moves."""
+
+    mask: np.ndarray
+    """(h, w) bool: the whole picture at low resolution; stretch it over the picture."""
+    score: float
+    """The IoU with the true mask that the model expects, 0..1."""
+
+
+@dataclass(frozen=True, eq=False)
 class Segments:
     """N masks of one picture, in its own pixels. Immutable; iterating or indexing gives `Segments` again.
 

@@ -15,6 +15,7 @@ from .. import __version__
 from ..errors import PointcutError
 from . import models
 from .auto import auto
+from .bench import bench
 from .count import count
 from .evaluate import evaluate
 from .output import fail
@@ -32,6 +33,7 @@ app.command(no_args_is_help=True)(segment)
 app.command(no_args_is_help=True)(auto)
 app.command(no_args_is_help=True)(count)
 app.command("eval", no_args_is_help=True)(evaluate)
+app.command(no_args_is_help=True)(bench)
 app.add_typer(models.app, name="models")
 
 

@@ -58,6 +58,15 @@ class Promptable(nn.Module, ABC):
             image = image._replace(tokens=side)
         return image, tokens.sparse
 
+    def best_candidate(self, image: ImageSide, prompt: Prompts, ambiguous: bool) -> Masks:
+        """One prompt (N = 1) -> its mask, or of an ambiguous prompt's three candidates only the one with the highest score."""
+        image, sparse = self.prompted(image, prompt)
+        decoded = self.mask_decoder.decode(image, sparse)
+        which = 1 + int(decoded.scores[0, 1:].argmax()) if ambiguous else 0
+        upscaled = self.mask_decoder.upscale(image, decoded.cells)
+        logits = self.mask_decoder.draw(image, decoded, upscaled, [which])
+        return Masks(logits, decoded.scores[:, [which]], decoded.mask_tokens[:, [which]], decoded.object_score)
+
     def good_candidates(self, image: ImageSide, prompts: Prompts, limit: float) -> tuple[Tensor, Tensor, Tensor]:
         """Of the three candidates of each of N prompts those with a score above `limit`: the others are never drawn.
 

@@ -31,7 +31,7 @@ from ..nets.sam1 import Sam1
 from ..pixels import drawn, rough_to_logits, to_picture, to_square
 from ..prompts import PointsLike, Prompt, parse_prompts
 from ..rle import Rle
-from ..segments import Segments
+from ..segments import Preview, Segments
 
 FILE_KIND = "pointcut-encoded-image"
 FILE_VERSION = "1"
@@ -139,6 +139,21 @@ class EncodedImage:
             fields = {name: np.concatenate([part[name] for part in parts])[order] for name in fields}
         return Segments(self.image, prompts=prompts, object_scores=fields.pop("object_scores", None), **fields)
 
+    def preview(
+        self, points: PointsLike | None = None, labels: PointsLike | None = None, boxes: ArrayLike | None = None
+    ) -> Preview:
+        """One object's best mask at low resolution, for hovering: nothing is enlarged, and one candidate is drawn.
+
+        Takes points, labels and a box of one object, as `segment` does. Raises InvalidPrompt.
+        """
+        prompts = parse_prompts(points, labels, boxes, None, self.size)
+        if len(prompts) != 1:
+            raise InvalidPrompt(f"a preview shows one object, got prompts of {len(prompts)}; use segment")
+        with torch.inference_mode():
+            best = self.net.best_candidate(self.side, self._tensors(prompts), prompts[0].ambiguous)
+        height, width = self._low_res(best.logits)
+        return Preview((best.logits[0, 0, :height, :width] > 0).cpu().numpy(), float(best.scores[0, 0]))
+
     def segment_everything(
         self, config: AutomaticConfig | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Segments:
@@ -226,11 +241,16 @@ class EncodedImage:
             raise InvalidPrompt(f"mask logits of {self.model} are ({side}, {side}), got {mask.shape}")
         return torch.tensor(mask, device=self.device)
 
+    def _low_res(self, logits: Tensor) -> tuple[int, int]:
+        """The (height, width) of the picture in low-resolution logits."""
+        height, width = (round(n * logits.shape[-1] / self.frame.side) for n in self.frame.content)
+        return height, width
+
     def _pack(self, masks: Masks, rows: list[int]) -> dict[str, np.ndarray]:
         """Masks of some objects as the flat fields of `Segments`."""
         logits, limit = masks.logits, self.net.logit_limit
         count = logits.shape[1]
-        height, width = (round(n * logits.shape[-1] / self.frame.side) for n in self.frame.content)
+        height, width = self._low_res(logits)
         fields = {
             "scores": masks.scores.flatten(0, 1),
             "stability": stability(logits[..., :height, :width], offset=1.0).flatten(0, 1),

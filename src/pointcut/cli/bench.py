@@ -1,0 +1,75 @@
+"""`pointcut bench`: how fast models are on this machine, to choose one by."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InputError
+from ..weights.specs import Precision
+from .options import DeviceName
+from .output import emit, say
+
+if TYPE_CHECKING:
+    from ..bench import Timings
+
+COLUMNS = ("load", "first", "encode", "click", "preview")
+
+
+def bench(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures; the first is timed, all are compared.")],
+    models: Annotated[list[str] | None, typer.Option("--model", "-m", help="A model; may be given again.")] = None,
+    device: DeviceName = "auto",
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of PyTorch, on a CPU.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1)] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, in seconds and megabytes.")] = False,
+) -> None:
+    """Time models on this machine, in exact and in fast precision, and say what fast changes.
+
+    Each model and precision runs in a process of its own, in turn. `cold start` is `pointcut segment`, from typing to files.
+
+    pointcut bench photo.jpg --model nano --model sam2.1-tiny
+    """
+    from ..bench import cold_start, cost_of_fast, machine, median_of, time_apart
+    from ..images import open_image
+
+    names = models or ["nano"]
+    height, width = open_image(images[0]).shape[:2]
+    runs: dict[tuple[str, Precision], list[Timings]] = {(name, p): [] for name in names for p in ("exact", "fast")}
+    starts: dict[str, list[float]] = {name: [] for name in names}
+    for i in range(rounds):
+        for (name, precision), timings in runs.items():
+            say(f"round {i + 1} of {rounds}: {name}, {precision}")
+            try:
+                timings.append(time_apart(name, precision, device, threads, images[0]))
+            except RuntimeError as error:
+                raise InputError(f"{name}: {error}") from None
+        for name in names:
+            starts[name].append(cold_start(name, device, images[0]))
+    say("comparing fast with exact")
+    costs = {name: cost_of_fast(name, device, images) for name in names}
+    medians = {key: median_of(timings) for key, timings in runs.items()}
+    if as_json:
+        rows = [
+            {"model": name, "precision": p, **asdict(figures), "cold_start": sorted(starts[name])[rounds // 2]}
+            for (name, p), figures in medians.items()
+        ]
+        emit({"machine": machine(), "rows": rows, "fast": {name: asdict(cost) for name, cost in costs.items()}})
+        return
+    print(f"{machine()}, {threads or os.cpu_count()} threads, {width}x{height}, {rounds} rounds, {time.strftime('%Y-%m-%d')}\n")
+    print(f"| model | precision | {' | '.join(f'{column} (ms)' for column in COLUMNS)} | cold start (s) | peak (MB) |")
+    print("|---" * (4 + len(COLUMNS)) + "|")
+    for (name, p), figures in medians.items():
+        times = " | ".join(f"{1000 * getattr(figures, column):.0f}" for column in COLUMNS)
+        cold = f"{sorted(starts[name])[rounds // 2]:.1f}" if p == "exact" else ""
+        print(f"| {name} | {p} | {times} | {cold} | {figures.peak_mb:.0f} |")
+    for name, cost in costs.items():
+        print(
+            f"\n{name}: fast against exact over {len(images)} pictures: mean IoU {cost.mean_iou:.4f}, "
+            f"worst {cost.worst_iou:.4f}, best candidate another in {100 * cost.changed:.1f} % of the clicks"
+        )
