@@ -17,7 +17,7 @@ ROWS = [
     {"errors", "files", "prompts", "masks", "rle", "components", "images", "draw", "segments", "arrange", "opencv"},
     {"nets", "plotting", "export"},
     {"pixels", "weights"},
-    {"automatic"},
+    {"automatic", "video"},
     {"segment"},
     {"bench", "compat", "count", "evaluate"},
     {"cli"},

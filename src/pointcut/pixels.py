@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from .errors import InvalidPrompt
 from .images import MEAN, STD, Frame
 from .nets.decoder import upsample
+from .nets.promptable import Promptable
+from .nets.prompts import Prompts
+from .prompts import Prompt
 
 ROUGH_SCALE, ROUGH_SHIFT = 20.0, -10.0
 """A rough mask becomes logits of +-10, as in https://github.com/facebookresearch/sam2/blob/main/sam2/modeling/sam2_base.py
@@ -30,6 +36,16 @@ def to_square(image: np.ndarray, frame: Frame, device: torch.device) -> Tensor:
         pixels = F.interpolate(pixels, (frame.side, frame.side), mode="bilinear", antialias=True)
     pixels = (pixels - mean) / std
     return F.pad(pixels, (0, frame.side - width, 0, frame.side - height))
+
+
+def frame_to_square(image: np.ndarray, side: int, device: torch.device) -> Tensor:
+    """A video's frame, RGB uint8 (H, W, 3) -> normalised float32 (1, 3, S, S): stretched in 8 bits by Pillow's bicubic filter.
+
+    Source: https://github.com/facebookresearch/sam2/blob/main/sam2/utils/misc.py (_load_img_as_tensor)
+    """
+    small = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return (torch.tensor(small, device=device).permute(2, 0, 1)[None].float().div_(255) - mean) / std
 
 
 def to_picture(logits: Tensor, frame: Frame) -> Tensor:
@@ -63,6 +79,38 @@ def fitted(logits: Tensor, frame: Frame) -> Tensor:
     height, width = frame.content
     square = upsample(logits.reshape(-1, 1, *logits.shape[-2:]), (frame.side, frame.side))
     return square.reshape(*logits.shape[:-2], frame.side, frame.side)[..., :height, :width]
+
+
+def prompts_to_model(prompts: Sequence[Prompt], frame: Frame, net: Promptable) -> Prompts:
+    """Prompts of equal shape, in pixels of the picture, to those of the model's square. Raises InvalidPrompt."""
+    first, device = prompts[0], net.device
+    points = np.stack([p.points for p in prompts])
+    has_points = points.shape[1] > 0
+    boxes = [p.box for p in prompts if p.box is not None]  # of all or of none
+    masks = [_mask_prompt(p.mask, frame, net) for p in prompts if p.mask is not None]
+    return Prompts(
+        points=torch.from_numpy(frame.points_to_model(points)).to(device) if has_points else None,
+        labels=torch.from_numpy(np.stack([p.labels for p in prompts])).to(device) if has_points else None,
+        boxes=torch.from_numpy(frame.boxes_to_model(np.stack(boxes))).to(device) if boxes else None,
+        masks=None if first.mask is None else torch.stack(masks)[:, None],
+    )
+
+
+def _mask_prompt(mask: np.ndarray, frame: Frame, net: Promptable) -> Tensor:
+    side = 4 * net.prompt_encoder.side
+    if mask.dtype == bool:
+        return rough_to_logits(mask, frame, side, net.device)
+    if mask.shape != (side, side):
+        raise InvalidPrompt(f"mask logits of this model are ({side}, {side}), got {mask.shape}")
+    return torch.tensor(mask, device=net.device)
+
+
+def rough_to_square(mask: np.ndarray, side: int, device: torch.device) -> Tensor:
+    """A bool mask (H, W) -> (1, 1, S, S) float32 of 0 and 1, as the reference brings a video's masks to its square."""
+    square = torch.tensor(mask, dtype=torch.float32, device=device)[None, None]
+    if square.shape[2:] == (side, side):
+        return square
+    return (F.interpolate(square, (side, side), mode="bilinear", antialias=True) >= 0.5).float()
 
 
 def rough_to_logits(mask: np.ndarray, frame: Frame, side: int, device: torch.device) -> Tensor:

@@ -8,14 +8,18 @@ Letters: B objects, S cells of the frame, M cells of memory (and object pointers
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import MLP, Attention, Fuser, LayerNorm2d
-from .positions import axial_rotations, rotate, sine_grid
+from .layers import MLP, Attention, Fuser, LayerNorm2d, by_rows
+from .positions import axial_rotations, rotate, sine_grid, sine_times
+
+MASK_SCALE, MASK_SHIFT = 20.0, -10.0
+"""What is remembered of a mask lies between -10 and 10."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +38,42 @@ class MemoryConfig:
     """SAM 2.1: object pointers carry their distance in time, projected (`obj_ptr_tpos_proj`)."""
 
 
-class RotaryAttention(Attention):
-    """Attention whose queries and keys are rotated by their place in the grid."""
+QUERIES = 256
+"""Cells that attend together on a CPU: their scores over all memories are then a few dozen megabytes at most."""
 
-    def forward_placed(self, q: Tensor, k: Tensor, v: Tensor, rotations: Tensor, unplaced: int = 0) -> Tensor:
-        """`rotations` is (S, d/2); keys hold whole grids of S cells, then `unplaced` ones that are not rotated."""
-        q, k, v = self.split(self.q_proj(q)), self.split(self.k_proj(k)), self.split(self.v_proj(v))  # (B, 1, S|M, d)
-        placed = k.shape[2] - unplaced
-        grids = placed // rotations.shape[0]
-        k = torch.cat([rotate(k[:, :, :placed], rotations.repeat(grids, 1)), k[:, :, placed:]], dim=2)
-        x = F.scaled_dot_product_attention(rotate(q, rotations), k, v)
-        return self.out_proj(x.transpose(1, 2).flatten(2))
+
+class RotaryAttention(Attention):
+    """Attention of one head whose queries and keys are rotated by their place in the grid."""
+
+    def within(self, x: Tensor, rotations: Tensor) -> Tensor:
+        """A frame attends to itself: (B, S, C), `rotations` (S, d/2)."""
+        q, k, v = rotate(self.q_proj(x), rotations), rotate(self.k_proj(x), rotations), self.v_proj(x)
+        return self.out_proj(F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0])
+
+    def recall(self, x: Tensor, placed: Tensor, memory: Tensor, rotations: Tensor, unplaced: int) -> Tensor:
+        """A frame (B, S, C) attends to memories (B, M, C_mem); `placed` is the same with positions.
+
+        Memories are whole grids of S cells, then `unplaced` ones that are not rotated. What is gathered are the memories
+        themselves; their projection to values, four times as wide, follows: softmax(Q K') (M W) = (softmax(Q K') M) W, and as a
+        row of shares adds up to one, the values' bias passes as well.
+        """
+        k = self.k_proj(placed)
+        grids = (k.shape[1] - unplaced) // rotations.shape[0]
+        k = torch.cat([rotate(k[:, : k.shape[1] - unplaced], rotations.repeat(grids, 1)), k[:, k.shape[1] - unplaced :]], dim=1)
+        seen = gather(rotate(self.q_proj(x), rotations), k, memory)
+        return self.out_proj(self.v_proj(seen))
+
+
+def gather(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention with values of another width than keys: (B, S, d), (B, M, d), (B, M, e) -> (B, S, e)."""
+    if q.device.type != "cpu" or torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+    q = q * q.shape[-1] ** -0.5
+    out = q.new_empty(*q.shape[:2], v.shape[2])
+    for queries, keys, values, answers in zip(q, k, v, out, strict=True):
+        for some, answer in zip(queries.split(QUERIES), answers.split(QUERIES), strict=True):
+            torch.mm((some @ keys.T).softmax(-1), values, out=answer)
+    return out
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -62,11 +91,9 @@ class MemoryAttentionLayer(nn.Module):
         self.norm3 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, memory: Tensor, memory_positions: Tensor, rotations: Tensor, pointers: int) -> Tensor:
-        y = self.norm1(x)
-        x = x + self.self_attn.forward_placed(y, y, y, rotations)
-        y = self.norm2(x)
-        x = x + self.cross_attn_image.forward_placed(y, memory + memory_positions, memory, rotations, pointers)
-        return x + self.linear2(F.relu(self.linear1(self.norm3(x))))
+        x = x + self.self_attn.within(self.norm1(x), rotations)
+        x = x + self.cross_attn_image.recall(self.norm2(x), memory + memory_positions, memory, rotations, pointers)
+        return by_rows(lambda rows: rows + self.linear2(F.relu(self.linear1(self.norm3(rows)))), x)
 
 
 class MemoryAttention(nn.Module):
@@ -81,7 +108,7 @@ class MemoryAttention(nn.Module):
         """(B, S, C) cells and positions, (B, M, C_mem) memory and positions, the last `pointers` of them pointer tokens."""
         side = int(cells.shape[1] ** 0.5)
         rotations = axial_rotations(cells.shape[2], side, side, cells.device)
-        x = cells + 0.1 * positions
+        x = (cells + 0.1 * positions).contiguous()
         for layer in self.layers:
             x = layer(x, memory, memory_positions, rotations, pointers)
         return self.norm(x)
@@ -140,3 +167,50 @@ class Memory(nn.Module):
             self.no_obj_embed_spatial = nn.Parameter(torch.zeros(1, config.memory_width))
         if config.pointer_times:
             self.obj_ptr_tpos_proj = nn.Linear(width, config.memory_width)
+
+    def pointer(self, token: Tensor, present: Tensor) -> Tensor:
+        """A mask's token (B, C) and whether there is an object (B, 1), 0 or 1 -> the object pointer (B, C)."""
+        return present * self.obj_ptr_proj(token) + (1 - present) * self.no_obj_ptr
+
+    def remember(self, embedding: Tensor, mask: Tensor, present: Tensor) -> Tensor:
+        """A frame's embedding (1, C, h, w), an object's mask (1, 1, 16h, 16w) in 0..1 and whether it is there (1, 1).
+
+        Returns the memory (1, S, C_mem). It is rounded to bfloat16, as the reference stores it.
+        """
+        memory, _ = self.memory_encoder(embedding, mask * MASK_SCALE + MASK_SHIFT)
+        if self.config.embeds_absence:
+            memory = memory + (1 - present)[..., None, None] * self.no_obj_embed_spatial[..., None, None]
+        return memory.flatten(2).transpose(1, 2).to(torch.bfloat16)
+
+    def recall(
+        self, embedding: Tensor, memories: Sequence[tuple[int, Tensor]], pointers: Sequence[tuple[int, Tensor]], most: int
+    ) -> Tensor:
+        """A frame's embedding (1, C, h, w), conditioned on what is remembered of one object.
+
+        memories: (slot, (1, S, C_mem)): slot 0 for prompted frames, then 1 for the frame before this to 6 for the sixth before.
+        pointers: (how many frames ago, (1, C)); times are relative to `most`.
+        """
+        _, channels, height, width = embedding.shape
+        narrow = self.config.memory_width
+        where = sine_grid(narrow, height, width, embedding.device).flatten(1).T[None]  # (1, S, C_mem)
+        slots = self.maskmem_tpos_enc[
+            :, 0
+        ]  # (slots, 1, C_mem); prompted frames have the last, the frame before the last but one...
+        parts = [memory for _, memory in memories]
+        places = [where + slots[slot - 1] for slot, _ in memories]
+        if pointers:
+            split = channels // narrow  # a pointer is as long as several memories are wide
+            tokens = torch.stack([pointer for _, pointer in pointers], dim=1)  # (1, P, C)
+            parts.append(tokens.reshape(1, -1, narrow))
+            times = torch.tensor([float(ago) for ago, _ in pointers], device=embedding.device) / most
+            if self.config.pointer_times:
+                place = self.obj_ptr_tpos_proj(sine_times(times, channels))
+            else:
+                place = tokens.new_zeros(len(pointers), narrow)
+            places.append(place.repeat_interleave(split, dim=0)[None])
+        memory = torch.cat([part.to(embedding.dtype) for part in parts], dim=1)
+        cells = embedding.flatten(2).transpose(1, 2)
+        positions = sine_grid(channels, height, width, embedding.device).flatten(1).T[None]
+        unplaced = len(pointers) * (channels // narrow)
+        seen = self.memory_attention(cells, positions, memory, torch.cat(places, dim=1), unplaced)
+        return seen.transpose(1, 2).unflatten(2, (height, width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,7 @@ def wake_sines() -> None:
     torch.zeros(1).cos()
 
 
+@lru_cache(maxsize=4)
 def sine_grid(width: int, rows: int, columns: int, device: torch.device, temperature: float = 10000.0) -> Tensor:
     """Sine position encodings of a grid, normalised to 2 pi: (C, H, W), the rows' half first.
 
@@ -66,6 +68,18 @@ def sine_grid(width: int, rows: int, columns: int, device: torch.device, tempera
     return torch.cat([grid_y, grid_x], dim=2).permute(2, 0, 1)  # (C, H, W)
 
 
+def sine_times(times: Tensor, width: int, temperature: float = 10000.0) -> Tensor:
+    """Sine encodings of points in time: (T,) -> (T, width), sines first.
+
+    Source: https://github.com/facebookresearch/sam2/blob/main/sam2/modeling/sam2_utils.py (get_1d_sine_pe)
+    """
+    half = width // 2
+    period = temperature ** (2 * (torch.arange(half, device=times.device) // 2) / half)
+    angle = times[:, None] / period
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+@lru_cache(maxsize=4)
 def axial_rotations(width: int, rows: int, columns: int, device: torch.device, theta: float = 10000.0) -> Tensor:
     """Unit complex numbers that rotate pairs of channels by a grid cell's place: (H*W, C/2), columns' half first.
 

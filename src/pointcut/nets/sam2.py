@@ -82,8 +82,15 @@ class Sam2(Promptable):
         super().settle(dtype)
 
     def encode(self, pixels: Tensor) -> ImageFeatures:
+        return self.unremembered(self.encode_frame(pixels))
+
+    def unremembered(self, frame: ImageFeatures) -> ImageFeatures:
+        """The features of an image, or of a video's frame about which nothing is remembered."""
+        return frame._replace(embedding=frame.embedding + self.no_mem_embed.view(1, -1, 1, 1))
+
+    def encode_frame(self, pixels: Tensor) -> ImageFeatures:
+        """(B, 3, S, S) normalised pixels -> features that memory can be added to."""
         fine, middle, coarse = self.image_encoder(pixels)
         if not self.image_encoder.merged:
             fine, middle = self.mask_decoder.conv_s0(fine), self.mask_decoder.conv_s1(middle)
-        # An image is a video's first frame: nothing is remembered.
-        return ImageFeatures(coarse + self.no_mem_embed.view(1, -1, 1, 1), (fine, middle))
+        return ImageFeatures(coarse, (fine, middle))

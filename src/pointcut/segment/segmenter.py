@@ -13,6 +13,8 @@ from ..automatic.config import AutomaticConfig
 from ..images import MAX_PIXELS, ImageSource, open_image
 from ..nets.promptable import Promptable
 from ..segments import Segments
+from ..video.frames import FrameSource
+from ..video.tracker import Tracker
 from ..weights.load import load_network
 from ..weights.specs import FAST_ENOUGH, Precision
 from .devices import choose_device, encoding_dtype, keep_freed_memory
@@ -61,6 +63,13 @@ class Segmenter:
         """Automatic masks of one picture after another (see `EncodedImage.segment_everything`)."""
         for image in images:
             yield self.encode(image, max_pixels=max_pixels).segment_everything(config)
+
+    def track(self, frames: FrameSource) -> Tracker:
+        """Opens a video (a file, a folder of pictures, arrays, a generator) to follow objects through it.
+
+        Raises ModelError if the weights hold no memory, InputError if the video cannot be read.
+        """
+        return Tracker(self.net, self.name, frames)
 
     def load_encoded(self, path: str | os.PathLike[str]) -> EncodedImage:
         """Reads a file of `EncodedImage.save`. Raises InputError, or WeightsMismatch if another model wrote it."""

@@ -28,7 +28,7 @@ from ..nets.decoder import ImageFeatures, ImageSide, Masks, stability
 from ..nets.promptable import Promptable
 from ..nets.prompts import FOREGROUND, Prompts
 from ..nets.sam1 import Sam1
-from ..pixels import drawn, rough_to_logits, to_picture, to_square
+from ..pixels import drawn, prompts_to_model, to_picture, to_square
 from ..prompts import PointsLike, Prompt, parse_prompts
 from ..rle import Rle
 from ..segments import Preview, Segments
@@ -131,7 +131,8 @@ class EncodedImage:
             key = len(prompt.points), prompt.box is not None, prompt.mask is not None, many
             groups.setdefault(key, []).append(i)  # equal shapes are decoded together, and nothing is padded
         parts = [
-            self._pack(self.decode(self._tensors([prompts[i] for i in rows]), key[3]), rows) for key, rows in groups.items()
+            self._pack(self.decode(prompts_to_model([prompts[i] for i in rows], self.frame, self.net), key[3]), rows)
+            for key, rows in groups.items()
         ]
         fields = parts[0]
         if len(parts) > 1:
@@ -150,7 +151,7 @@ class EncodedImage:
         if len(prompts) != 1:
             raise InvalidPrompt(f"a preview shows one object, got prompts of {len(prompts)}; use segment")
         with torch.inference_mode():
-            best = self.net.best_candidate(self.side, self._tensors(prompts), prompts[0].ambiguous)
+            best = self.net.best_candidate(self.side, prompts_to_model(prompts, self.frame, self.net), prompts[0].ambiguous)
         height, width = self._low_res(best.logits)
         return Preview((best.logits[0, 0, :height, :width] > 0).cpu().numpy(), float(best.scores[0, 0]))
 
@@ -220,26 +221,6 @@ class EncodedImage:
         if previous.image.shape != self.image.shape:
             raise InvalidPrompt("previous belongs to another picture: its size differs")
         return previous.best.logits
-
-    def _tensors(self, prompts: Sequence[Prompt]) -> Prompts:
-        first, device = prompts[0], self.device
-        points = np.stack([p.points for p in prompts])
-        has_points = points.shape[1] > 0
-        boxes = [p.box for p in prompts if p.box is not None]  # of all or of none
-        return Prompts(
-            points=torch.from_numpy(self.frame.points_to_model(points)).to(device) if has_points else None,
-            labels=torch.from_numpy(np.stack([p.labels for p in prompts])).to(device) if has_points else None,
-            boxes=torch.from_numpy(self.frame.boxes_to_model(np.stack(boxes))).to(device) if boxes else None,
-            masks=None if first.mask is None else torch.stack([self._mask_prompt(p.mask) for p in prompts])[:, None],
-        )
-
-    def _mask_prompt(self, mask: np.ndarray | None) -> Tensor:
-        side = 4 * self.net.prompt_encoder.side
-        if mask is None or mask.dtype == bool:
-            return rough_to_logits(np.asarray(mask), self.frame, side, self.device)
-        if mask.shape != (side, side):
-            raise InvalidPrompt(f"mask logits of {self.model} are ({side}, {side}), got {mask.shape}")
-        return torch.tensor(mask, device=self.device)
 
     def _low_res(self, logits: Tensor) -> tuple[int, int]:
         """The (height, width) of the picture in low-resolution logits."""

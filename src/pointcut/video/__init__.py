@@ -1,0 +1,1 @@
+"""Video: objects pointed at once are followed from frame to frame."""

@@ -1,0 +1,115 @@
+"""Films, frame by frame, through PyAV (extra `video`)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ..errors import ImageTooLarge, InputError, MissingExtra
+from .frames import KEPT, Frames
+
+CONTAINERS = ((4, b"ftyp", "mp4"), (4, b"moov", "mp4"), (0, b"\x1a\x45\xdf\xa3", "matroska"), (0, b"GIF8", "gif"))
+"""Where a kind of file has which bytes, and FFmpeg's name for it. Nothing else is opened: playlists would make FFmpeg read
+other files and addresses."""
+
+
+def pyav() -> Any:
+    """The module `av`. Raises MissingExtra."""
+    try:
+        import av
+    except ImportError:
+        raise MissingExtra("films need the extra: pip install 'pointcut[video]'; a folder of pictures works without") from None
+    return av
+
+
+def container_of(head: bytes, name: str) -> str:
+    """FFmpeg's name for the kind of film that begins with these bytes. Raises InputError."""
+    for place, magic, kind in CONTAINERS:
+        if head[place : place + len(magic)] == magic:
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi"
+    raise InputError(f"{name}: not a film that is known here (mp4, mov, mkv, webm, avi, gif), whatever its name says")
+
+
+class FilmFrames(Frames):
+    """A film's frames, decoded in order; asked for an earlier one, it begins anew. They are upright, as the file asks.
+
+    A file that breaks off gives the frames before that; `broken` says then what happened.
+    """
+
+    def __init__(self, path: Path, *, max_pixels: int) -> None:
+        self.path = path
+        self.max_pixels = max_pixels
+        self.broken: str | None = None
+        self.kept: OrderedDict[int, tuple[np.ndarray, float | None]] = OrderedDict()
+        self._decoder: Iterator[tuple[np.ndarray, float | None]] | None = None
+        self._next = 0
+        try:
+            self[0]
+        except IndexError:
+            raise InputError(f"{path}: holds no frame that can be decoded ({self.broken or 'it is empty'})") from None
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._at(index)[0]
+
+    def seconds(self, index: int) -> float | None:
+        return self._at(index)[1]
+
+    def _at(self, index: int) -> tuple[np.ndarray, float | None]:
+        if index < 0:
+            raise IndexError(index)
+        if index in self.kept:
+            return self.kept[index]
+        if self._decoder is None or index < self._next:
+            self._decoder, self._next = self._decoded(), 0
+            self.kept.clear()
+        for frame in self._decoder:
+            self.kept[self._next] = frame
+            self._next += 1
+            if len(self.kept) > KEPT:
+                self.kept.popitem(last=False)
+            if self._next > index:
+                return self.kept[index]
+        self._decoder = None
+        if self.count is None:
+            self.count = self._next
+        raise IndexError(index)
+
+    def _decoded(self) -> Iterator[tuple[np.ndarray, float | None]]:
+        av = pyav()
+        try:
+            with self.path.open("rb") as file, self._container(av, file) as container:
+                if not container.streams.video:
+                    self.broken = "it has no picture track"
+                    return
+                stream = container.streams.video[0]
+                stream.thread_type = "AUTO"
+                self.rate = float(stream.average_rate) if stream.average_rate else None
+                if stream.width * stream.height > self.max_pixels:
+                    raise ImageTooLarge(
+                        f"{self.path}: frames of {stream.width} x {stream.height} exceed the limit of {self.max_pixels} pixels"
+                    )
+                for frame in container.decode(stream):
+                    if frame.width * frame.height > self.max_pixels:
+                        raise ImageTooLarge(f"{self.path}: a frame of {frame.width} x {frame.height} is more than the limit")
+                    yield np.rot90(frame.to_ndarray(format="rgb24"), round((frame.rotation or 0) / 90) % 4), frame.time
+        except FileNotFoundError:
+            raise InputError(f"{self.path}: no such file") from None
+        except IsADirectoryError:
+            raise InputError(f"{self.path}: is a folder") from None
+        except PermissionError:
+            raise InputError(f"{self.path}: may not be read (permission denied)") from None
+        except av.FFmpegError as error:
+            self.broken = str(error)
+
+    def _container(self, av: Any, file: IO[bytes]) -> Any:
+        head = file.read(16)
+        file.seek(0)
+        if not head:
+            raise InputError(f"{self.path}: is empty")
+        return av.open(file, format=container_of(head, str(self.path)))

@@ -1,0 +1,194 @@
+"""Objects followed through a video: point at any time on any frame, and run.
+
+tracker = model.track("clip.mp4")
+tracker.prompt(0, object_id=1, points=[(420, 260)])
+for frame in tracker.run():
+    frame.segments, frame.occluded
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from ..errors import InputError, InvalidPrompt
+from ..images import Frame
+from ..nets.decoder import stability
+from ..nets.promptable import Promptable
+from ..pixels import drawn, frame_to_square, prompts_to_model, rough_to_square
+from ..prompts import PointsLike, parse_prompts
+from ..segments import Segments
+from .bank import FrameMemory, MemoryBank
+from .engine import EncodedFrame, Engine
+from .frames import Frames, FrameSource, open_frames
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFrame:
+    """One frame's answer."""
+
+    index: int
+    seconds: float | None
+    """When it is shown, where that is known."""
+    segments: Segments
+    """One mask for each object, `objects` holds their ids; an object that is out of sight has an empty mask."""
+
+    @property
+    def occluded(self) -> np.ndarray:
+        """(N,) bool: which objects are out of sight."""
+        assert self.segments.object_scores is not None
+        return self.segments.object_scores <= 0
+
+
+@dataclass(eq=False)
+class _Thing:
+    """One object."""
+
+    bank: MemoryBank
+    seen: set[int] = field(default_factory=set)
+    """The frames over which it was followed: prompts there are answered with what is remembered."""
+
+
+class Tracker:
+    """Follows objects. Holds a bounded memory: how long the video is makes no difference.
+
+    A frame that a prompt corrects becomes one of the frames that all others look at, and stays so.
+    """
+
+    def __init__(self, net: Promptable, name: str, source: FrameSource) -> None:
+        self.engine = Engine.of(net, name)
+        self.frames: Frames = open_frames(source)
+        self._things: dict[int, _Thing] = {}
+        self._last: tuple[int, EncodedFrame] | None = None
+        self._backwards = False
+
+    @property
+    def objects(self) -> list[int]:
+        """The ids that are followed, in the order in which they were first pointed at."""
+        return list(self._things)
+
+    def prompt(
+        self,
+        frame: int,
+        object_id: int,
+        points: PointsLike | None = None,
+        labels: PointsLike | None = None,
+        boxes: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> Segments:
+        """Says where an object is on a frame; at any time, also about frames that were tracked and objects that are new.
+
+        frame: its number, from 0. object_id: any whole number. points: (T, 2) x, y in pixels; labels: (T,), 1 this, 0 not this.
+        boxes: (4,) x0, y0, x1, y1. mask: bool (H, W), taken as it is. Give all clicks for the frame: they replace earlier ones
+        there, and refine the mask that was found. Returns the object's mask on that frame. Raises InvalidPrompt, InputError.
+        """
+        image = self._image(frame)
+        if mask is not None and (points is not None or boxes is not None):
+            raise InvalidPrompt("give points and a box, or a mask, not both")
+        prompts = parse_prompts(points, labels, boxes, mask, image.shape[:2])
+        if len(prompts) != 1:
+            raise InvalidPrompt(f"one prompt tells of one object, got {len(prompts)}; call it once for each id")
+        (prompt,) = prompts
+        thing = self._things.get(object_id) or _Thing(MemoryBank(self.engine.memory.config.slots))
+        encoded = self._encoded(frame, image)
+        with torch.inference_mode():
+            if prompt.mask is not None:
+                if prompt.mask.dtype != bool:
+                    raise InvalidPrompt("a mask that starts a track is bool (H, W)")
+                square = rough_to_square(prompt.mask, self.engine.net.input_size, self.engine.net.device)
+                found = self.engine.answer_mask(encoded, square)
+            else:
+                bank = thing.bank if frame in thing.seen and thing.bank.prompted else None
+                said = prompts_to_model(prompts, self._place(image), self.engine.net)
+                previous, count = thing.bank.at(frame), self.frames.count
+                found = self.engine.answer(encoded, said, previous, bank, frame, count, self._backwards)
+            thing.bank.prompted[frame] = self.engine.remember(encoded, found, prompted=True)
+        thing.bank.tracked.pop(frame, None)
+        self._things[object_id] = thing
+        return self._segments(image, [(object_id, found)])
+
+    def run(self, start: int | None = None, end: int | None = None, *, reverse: bool = False) -> Iterator[TrackedFrame]:
+        """Follows all objects from frame `start` (by default the first that was prompted) to before `end`, or to the last.
+
+        reverse: towards the beginning, down to `end` (by default 0). Prompts may come between two frames; they count from the
+        next one on. Raises InputError if nothing was prompted.
+        """
+        if not self._things:
+            raise InputError("nothing to follow yet: point at something first (Tracker.prompt)")
+        index = min(i for thing in self._things.values() for i in thing.bank.prompted) if start is None else start
+        while self._wanted(index, end, reverse):
+            self._backwards = reverse
+            try:
+                image = self.frames[index]
+            except IndexError:
+                return
+            yield self._step(index, image)
+            index += -1 if reverse else 1
+
+    def remove(self, object_id: int) -> None:
+        """Forgets an object. Raises InputError if there is none of that id."""
+        if object_id not in self._things:
+            raise InputError(f"no object {object_id} is followed; these are: {', '.join(map(str, self._things)) or 'none'}")
+        del self._things[object_id]
+
+    def reset(self) -> None:
+        """Forgets all objects."""
+        self._things.clear()
+
+    @staticmethod
+    def _wanted(index: int, end: int | None, reverse: bool) -> bool:
+        if reverse:
+            return index >= (end or 0)
+        return end is None or index < end
+
+    def _step(self, index: int, image: np.ndarray) -> TrackedFrame:
+        found = []
+        with torch.inference_mode():
+            for object_id, thing in list(self._things.items()):
+                known = thing.bank.prompted.get(index)
+                if known is None:
+                    known = self.engine.track(
+                        self._encoded(index, image), thing.bank, index, self.frames.count, self._backwards
+                    )
+                    thing.bank.tracked[index] = known
+                thing.bank.forget(index, self._backwards)
+                thing.seen.add(index)
+                found.append((object_id, known))
+        return TrackedFrame(index, self.frames.seconds(index), self._segments(image, found))
+
+    def _image(self, index: int) -> np.ndarray:
+        try:
+            return self.frames[index]
+        except IndexError:
+            last = f"; the last is {self.frames.count - 1}" if self.frames.count else ""
+            raise InputError(f"there is no frame {index}{last}") from None
+
+    def _encoded(self, index: int, image: np.ndarray) -> EncodedFrame:
+        if self._last is None or self._last[0] != index:
+            with torch.inference_mode():
+                square = frame_to_square(image, self.engine.net.input_size, self.engine.net.device)
+                self._last = index, self.engine.encode(square)
+        return self._last[1]
+
+    def _place(self, image: np.ndarray) -> Frame:
+        return Frame(image.shape[0], image.shape[1], self.engine.net.input_size, "squash")
+
+    def _segments(self, image: np.ndarray, found: list[tuple[int, FrameMemory]]) -> Segments:
+        with torch.inference_mode():
+            logits = torch.cat([one.logits for _, one in found])
+            masks = drawn(logits, self._place(image))[:, 0]
+            steady = stability(logits[:, 0], offset=1.0)
+        return Segments(
+            image,
+            stored=masks,
+            scores=np.array([one.score for _, one in found], np.float32),
+            stability=steady.cpu().numpy(),
+            logits=logits[:, 0].cpu().numpy(),
+            objects=np.array([object_id for object_id, _ in found]),
+            prompts=(),
+            object_scores=torch.cat([one.present for _, one in found])[:, 0].cpu().numpy(),
+        )
