@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..weights.specs import Precision
 from .options import DeviceName, ModelName, PrecisionName
 from .output import emit, progress_bar, say
 
@@ -24,6 +25,9 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Beside: the box itself, GrabCut, random weights.")
     ] = True,
+    films: Annotated[
+        int, typer.Option("--films", min=0, metavar="FRAMES", help="Follow objects through the films among them instead: J&F.")
+    ] = 0,
     sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE", help="Draw the worst cases into a picture.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures of every set, and of every object, as JSON.")
@@ -43,6 +47,9 @@ def evaluate(
     from ..evaluate.report import markdown, table, worst_cases
     from ..segment.segmenter import load
 
+    if films:
+        follow_films(data, films, model, device, precision, baselines, as_json)
+        return
     pictures = list(examples(data, every))
     own = Model(model, load(model, device=device, precision=precision))
     contenders: list[Contender] = [own]
@@ -61,3 +68,22 @@ def evaluate(
     say(f"{len(rows) // len(contenders)} objects, {time.perf_counter() - started:.0f} s")
     if sheet is not None:
         print(sheet)
+
+
+def follow_films(
+    data: Path, frames: int, model: str, device: str, precision: Precision, baselines: bool, as_json: bool
+) -> None:
+    """Judges tracking: from the first frame's mask and from one click."""
+    from ..evaluate import video
+    from ..segment.segmenter import load
+
+    segmenter = load(model, device=device, precision=precision)
+    followers: list[video.Follower] = [video.FromMask(segmenter), video.FromClick(segmenter)]
+    if baselines:
+        followers += [video.Repeated(), video.OpticalFlow()]
+    with progress_bar("following") as progress:
+        rows = video.judge_films(followers, list(video.films(data, frames)), progress)
+    if as_json:
+        emit({"model": model, "films": rows})
+    else:
+        print(video.films_table(rows))

@@ -1,6 +1,7 @@
 """The command's entry: verbs, common options, and how errors become one line and an exit code.
 
-Exit codes: 0 done; 1 some inputs failed (the others are done); 2 the call itself was wrong; 130 interrupted.
+Exit codes: 0 done; 1 some inputs failed (the others are done); 2 the call itself was wrong; 3 a film broke off
+(what came before is done); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .count import count
 from .evaluate import evaluate
 from .output import fail
 from .segment import segment
+from .track import track
 
 app = typer.Typer(
     name="pointcut",
@@ -32,6 +34,7 @@ app = typer.Typer(
 app.command(no_args_is_help=True)(segment)
 app.command(no_args_is_help=True)(auto)
 app.command(no_args_is_help=True)(count)
+app.command(no_args_is_help=True)(track)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(bench)
 app.add_typer(models.app, name="models")

@@ -26,3 +26,12 @@ def point(text: str) -> tuple[float, ...]:
 def box(text: str) -> tuple[float, ...]:
     """`X0,Y0,X1,Y1`."""
     return numbers(text, 4, "425,600,700,875")
+
+
+def frame_and_id(text: str, example: str) -> tuple[int, int, str]:
+    """`FRAME:REST[@ID]` -> the frame, the object's id (1 if there is none), and the rest. Raises a usage error."""
+    frame, colon, rest = text.partition(":")
+    rest, at, object_id = rest.partition("@")
+    if not colon or not frame.isdigit() or (at and not object_id.isdigit()):
+        raise typer.BadParameter(f"expected FRAME:COORDINATES[@ID], as in {example}; got {text!r}")
+    return int(frame), int(object_id) if at else 1, rest

@@ -201,7 +201,7 @@ class Memory(nn.Module):
         if pointers:
             split = channels // narrow  # a pointer is as long as several memories are wide
             tokens = torch.stack([pointer for _, pointer in pointers], dim=1)  # (1, P, C)
-            parts.append(tokens.reshape(1, -1, narrow))
+            parts.append(tokens.reshape(len(tokens), -1, narrow))
             times = torch.tensor([float(ago) for ago, _ in pointers], device=embedding.device) / most
             if self.config.pointer_times:
                 place = self.obj_ptr_tpos_proj(sine_times(times, channels))

@@ -49,7 +49,7 @@ NANO = Sam2Config(
     trunk=ConvNetConfig(widths=(32, 64, 128, 256), stages=(2, 2, 3, 2)),
     prompts=PromptConfig(width=128, mask_channels=32, drawn=True),
     decoder=DecoderConfig(width=128, heads=4, mlp_width=512, iou_head_width=128, fuser_depth=2),
-    memory=None,
+    memory=MemoryConfig(width=128, memory_width=32, attention_depth=2, mlp_width=512),
     input_size=512,
 )
 

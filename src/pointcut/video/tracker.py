@@ -8,14 +8,19 @@ for frame in tracker.run():
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from ..errors import InputError, InvalidPrompt
+from ..files import replacing
 from ..images import Frame
 from ..nets.decoder import stability
 from ..nets.promptable import Promptable
@@ -138,6 +143,45 @@ class Tracker:
     def reset(self) -> None:
         """Forgets all objects."""
         self._things.clear()
+
+    def save(self, path: Path, metadata: dict[str, str]) -> None:
+        """Writes what is remembered, with a few words of the caller's, to a safetensors file: tracking can go on from there."""
+        tensors, about = {}, {}
+        for object_id, thing in self._things.items():
+            scores = {}
+            for kind, known in (("prompted", thing.bank.prompted), ("tracked", thing.bank.tracked)):
+                for frame, one in known.items():
+                    name = f"{object_id}/{kind}/{frame}"
+                    scores[f"{kind}/{frame}"] = one.score
+                    for part in ("logits", "present", "pointer", "memory"):
+                        value = getattr(one, part)
+                        if value is not None:
+                            tensors[f"{name}/{part}"] = value.cpu().contiguous()
+            about[str(object_id)] = {"scores": scores, "seen": sorted(thing.seen)}
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, {"tracker": json.dumps(about), **metadata})
+
+    def restore(self, path: Path) -> dict[str, str]:
+        """Reads what `save` wrote; gives the caller's words back. Raises InputError."""
+        device = str(self.engine.net.device)
+        try:
+            with safe_open(path, "pt", device=device) as file:
+                metadata = dict(file.metadata() or {})
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+            about = json.loads(metadata.pop("tracker"))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise InputError(f"{path}: is not a tracker's state ({error})") from None
+        self.reset()
+        for object_id, told in about.items():
+            bank = MemoryBank(self.engine.memory.config.slots)
+            for place, score in told["scores"].items():
+                kind, _, frame = place.partition("/")
+                name = f"{object_id}/{place}"
+                logits, present, pointer = (tensors[f"{name}/{part}"] for part in ("logits", "present", "pointer"))
+                one = FrameMemory(logits, present, pointer, score, tensors.get(f"{name}/memory"))
+                getattr(bank, kind)[int(frame)] = one
+            self._things[int(object_id)] = _Thing(bank, set(told["seen"]))
+        return metadata
 
     @staticmethod
     def _wanted(index: int, end: int | None, reverse: bool) -> bool:

@@ -1,0 +1,178 @@
+"""Tracking into a folder: frame by frame into a journal, so that a job that was killed goes on where it was.
+
+The journal (JSON lines) holds one frame a line. Every so often the tracker's memory is written beside it; on the next start the
+journal is cut back to that frame, and what follows is computed again: the same file comes out as without the interruption.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import OutputError
+from ..files import make_folder
+from ..rle import Rle
+from ..segments import Segments
+from .tracker import TrackedFrame, Tracker
+
+EVERY = 20
+"""Frames between two saves of the memory."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """One prompt of the job, as the journal keeps it."""
+
+    frame: int
+    object_id: int
+    points: tuple[tuple[float, float], ...] = ()
+    labels: tuple[int, ...] = ()
+    box: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TrackJob:
+    """What is to be tracked, and where the results go."""
+
+    video: str
+    model: str
+    said: tuple[Said, ...]
+    folder: Path
+    stem: str
+    start: int | None = None
+    end: int | None = None
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / f"{self.stem}.track.jsonl"
+
+    @property
+    def memory(self) -> Path:
+        """The tracker's memory while the job is not done."""
+        return self.folder / f"{self.stem}.track.memory"
+
+    @property
+    def head(self) -> str:
+        """The journal's first line: what was asked."""
+        said = [[s.frame, s.object_id, s.points, s.labels, s.box] for s in self.said]
+        asked = {"video": self.video, "model": self.model, "prompts": said, "start": self.start, "end": self.end}
+        return json.dumps(asked) + "\n"
+
+
+def run_job(job: TrackJob, tracker: Tracker, *, fresh: bool = False, progress: Callable[[int], None] | None = None) -> int:
+    """Tracks to the end; returns at which frame it began anew or went on. Raises OutputError, InvalidPrompt, InputError."""
+    make_folder(job.folder)
+    begin = None if fresh else _left_at(job, tracker)
+    if begin is None:
+        with suppress(FileNotFoundError):
+            job.memory.unlink()
+        for said in job.said:
+            tracker.prompt(
+                said.frame, said.object_id, points=[list(p) for p in said.points] or None, labels=list(said.labels) or None,
+                boxes=said.box,
+            )  # fmt: skip
+        begin = job.start if job.start is not None else min(said.frame for said in job.said)
+        _write(job.journal, job.head, "w")
+    done = begin
+    with _opened(job.journal) as journal:
+        for frame in tracker.run(begin, job.end):
+            journal.write(json.dumps(row_of(frame)) + "\n")
+            done = frame.index + 1
+            if (done - begin) % EVERY == 0:
+                _settle(journal)
+                tracker.save(job.memory, {"next": str(done)})
+            if progress is not None:
+                progress(done)
+        _settle(journal)
+    tracker.save(job.memory, {"next": str(done)})
+    return begin
+
+
+def _left_at(job: TrackJob, tracker: Tracker) -> int | None:
+    """Where an earlier start of the same job left off, or None; the journal is cut back to there."""
+    try:
+        lines = job.journal.read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return None
+    if not lines or lines[0] != job.head:
+        raise OutputError(
+            f"{job.journal}: holds another job (other prompts, model or frames); use another folder, or --fresh to overwrite it"
+        )
+    if not job.memory.is_file():
+        return None
+    goes_on = int(tracker.restore(job.memory)["next"])
+    kept = [line for line in lines[1:] if line.endswith("\n") and json.loads(line)["frame"] < goes_on]
+    temporary = job.journal.with_suffix(".tmp")
+    _write(temporary, "".join([lines[0], *kept]), "w")
+    os.replace(temporary, job.journal)
+    return goes_on
+
+
+def row_of(frame: TrackedFrame) -> dict[str, Any]:
+    """One frame for the journal."""
+    cut = frame.segments
+    assert cut.object_scores is not None
+    objects = [
+        {
+            "id": int(cut.objects[i]),
+            "occluded": bool(frame.occluded[i]),
+            "object_score": round(float(cut.object_scores[i]), 4),
+            "score": round(float(cut.scores[i]), 4),
+            "stability": round(float(cut.stability[i]), 4),
+            "area": int(cut.areas[i]),
+            "box_xyxy": cut.boxes_xyxy[i].tolist(),
+            "rle": rle,
+        }
+        for i, rle in enumerate(cut.rle())
+    ]
+    return {"frame": frame.index, "seconds": frame.seconds, "objects": objects}
+
+
+def rows(journal: Path) -> Iterator[dict[str, Any]]:
+    """The frames of a journal."""
+    with journal.open() as lines:
+        next(lines)
+        yield from map(json.loads, lines)
+
+
+def segments_of(row: dict[str, Any], image: np.ndarray) -> Segments:
+    """A frame's segments, read back."""
+    objects: Sequence[dict[str, Any]] = row["objects"]
+    return Segments(
+        image,
+        stored=tuple(Rle(size=one["rle"]["size"], counts=one["rle"]["counts"]) for one in objects),
+        scores=np.array([one["score"] for one in objects], np.float32),
+        stability=np.array([one["stability"] for one in objects], np.float32),
+        logits=np.zeros((len(objects), 0, 0), np.float32),
+        objects=np.array([one["id"] for one in objects], np.int64),
+        object_scores=np.array([one["object_score"] for one in objects], np.float32),
+    )
+
+
+def _write(path: Path, text: str, mode: str) -> None:
+    with _opened(path, mode) as file:
+        file.write(text)
+        _settle(file)
+
+
+def _opened(path: Path, mode: str = "a") -> Any:
+    try:
+        return path.open(mode)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _settle(file: Any) -> None:
+    """Everything written so far survives a crash."""
+    try:
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise OutputError(f"{file.name}: cannot be written ({error.strerror})") from None
