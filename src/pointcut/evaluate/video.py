@@ -1,7 +1,7 @@
 """How well objects are followed: J&F on labelled films, beside baselines.
 
-Measures: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation" (DAVIS), section 5: J is
-the mean IoU over the frames after the first, F the mean boundary measure, J&F their mean.
+Measures: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation" (DAVIS), section 5.
+J is the mean IoU over the frames after the first, F the mean boundary measure, J&F their mean.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ class MemoryConfig:
     """SAM 2.1: object pointers carry their distance in time, projected (`obj_ptr_tpos_proj`)."""
 
 
-QUERIES = 256
-"""Cells that attend together on a CPU: their scores over all memories are then a few dozen megabytes at most."""
+QUERIES, KEYS = 2048, 512
+"""How many cells attend to how many memories at a time on a CPU: four megabytes of scores, which stay in its cache."""
 
 
 class RotaryAttention(Attention):
@@ -69,11 +69,30 @@ def gather(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type != "cpu" or torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
     q = q * q.shape[-1] ** -0.5
-    out = q.new_empty(*q.shape[:2], v.shape[2])
-    for queries, keys, values, answers in zip(q, k, v, out, strict=True):
-        for some, answer in zip(queries.split(QUERIES), answers.split(QUERIES), strict=True):
-            torch.mm((some @ keys.T).softmax(-1), values, out=answer)
-    return out
+    return torch.stack([_gather(*one) for one in zip(q, k, v, strict=True)])
+
+
+def _gather(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same for one object, on a CPU: (S, d), (M, d), (M, e) -> (S, e); queries are scaled already.
+
+    In float32 a block of memories at a time, with the sums so far rescaled to the highest score so far, as in Milakov and
+    Gimelshein, "Online normalizer calculation for softmax". Products in bfloat16 are so fast that the rescaling costs more.
+    """
+    if q.dtype != torch.float32:
+        return torch.cat([(some @ k.T).softmax(-1) @ v for some in q.split(QUERIES // 8)])
+    answers = []
+    for some in q.split(QUERIES):
+        highest = some.new_full((len(some), 1), -torch.inf)
+        total, seen = some.new_zeros(len(some), 1), some.new_zeros(len(some), v.shape[1])
+        for keys, values in zip(k.split(KEYS), v.split(KEYS), strict=True):
+            scores = some @ keys.T
+            higher = torch.maximum(highest, scores.amax(1, keepdim=True))
+            shares, faded = scores.sub_(higher).exp_(), (highest - higher).exp_()
+            total.mul_(faded).add_(shares.sum(1, keepdim=True))
+            seen.mul_(faded).addmm_(shares, values)
+            highest = higher
+        answers.append(seen / total)
+    return torch.cat(answers)
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -208,9 +227,11 @@ class Memory(nn.Module):
             else:
                 place = tokens.new_zeros(len(pointers), narrow)
             places.append(place.repeat_interleave(split, dim=0)[None])
-        memory = torch.cat([part.to(embedding.dtype) for part in parts], dim=1)
+        dtype = self.memory_attention.norm.weight.dtype
+        memory = torch.cat([part.to(dtype) for part in parts], dim=1)
         cells = embedding.flatten(2).transpose(1, 2)
         positions = sine_grid(channels, height, width, embedding.device).flatten(1).T[None]
         unplaced = len(pointers) * (channels // narrow)
-        seen = self.memory_attention(cells, positions, memory, torch.cat(places, dim=1), unplaced)
-        return seen.transpose(1, 2).unflatten(2, (height, width))
+        place = torch.cat(places, dim=1).to(dtype)
+        seen = self.memory_attention(cells.to(dtype), positions.to(dtype), memory, place, unplaced)
+        return seen.to(embedding.dtype).transpose(1, 2).unflatten(2, (height, width))

@@ -80,6 +80,8 @@ class Sam2(Promptable):
     def settle(self, dtype: torch.dtype) -> None:
         self.image_encoder.merge((self.mask_decoder.conv_s0, self.mask_decoder.conv_s1))
         super().settle(dtype)
+        if self.memory is not None:
+            self.memory.memory_attention.to(dtype)
 
     def encode(self, pixels: Tensor) -> ImageFeatures:
         return self.unremembered(self.encode_frame(pixels))
