@@ -2,8 +2,8 @@
 
 SAM 2.1 tiny with random weights, one object pointed at once, here (exact and fast) and in `transformers` (`Sam2VideoModel`),
 each in a process of its own, in turn. What counts are the frames with a full memory (seven memories): the median of those from
-the eighth on, from picture to mask. The masks are compared. `--flat` follows an object with the built-in model through that many
-drawn frames, and prints the process's memory on the way.
+the eighth on, from picture to mask. The masks are compared. `--flat` follows an object with the built-in model through that
+many drawn frames, and prints the process's memory on the way.
 """
 
 from __future__ import annotations

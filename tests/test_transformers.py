@@ -13,6 +13,7 @@ from pointcut.pixels import to_square
 from pointcut.weights.keys import SAM1_TRANSFORMERS_RULES, SAM2_TRANSFORMERS_RULES, rename
 from pointcut.weights.load import CONFIGS, network_from
 from speed import randomise
+from video import CLICK, clip, reference_steps, video_weights
 
 from conftest import PHOTOS
 
@@ -115,3 +116,15 @@ def test_memory_parts() -> None:
         )
         got = net.memory.memory_attention(cells, place, bank, bank_place, pointers=8)
     close(got, want.reshape(got.shape) if want.shape[0] == 1 else want.transpose(0, 1).reshape(got.shape), "memory attention")
+
+
+def test_tracking(tmp_path: Path) -> None:
+    """One click, then two frames: `Sam2VideoModel` with the same random weights finds the same."""
+    video_weights(tmp_path)
+    pictures = list(clip(3))
+    tracker = pointcut.load(tmp_path, device="cpu").track(pictures)
+    tracker.prompt(0, 1, points=[CLICK])
+    theirs = reference_steps(transformers.Sam2VideoModel.from_pretrained(tmp_path).eval(), pictures)
+    for frame, (_, logits) in zip(tracker.run(), theirs, strict=True):
+        assert frame.segments.object_scores[0] > 0
+        close(torch.from_numpy(frame.segments.logits)[None], logits.clone(), f"frame {frame.index}")

@@ -150,7 +150,7 @@ class SAM2VideoPredictor:
         first = frame_idx not in thing.directions
         answer = self.engine.answer(
             self._frame(inference_state, frame_idx),
-            Prompts(points=coords, labels=kinds),
+            as_prompts(coords, kinds),
             thing.at(frame_idx),
             None if first else thing.bank,
             frame_idx,
@@ -303,6 +303,14 @@ class SAM2VideoPredictor:
     def _at_video_size(self, state: State, logits: Tensor) -> Tensor:
         masks = upsample(logits, (state["video_height"], state["video_width"]))
         return without_overlap(masks) if self.non_overlap_masks else masks
+
+
+def as_prompts(coords: Tensor, kinds: Tensor) -> Prompts:
+    """Points (1, P, 2) with labels (1, P); a box comes as its two corners, before all points."""
+    if not (kinds == TOP_LEFT).any():
+        return Prompts(points=coords, labels=kinds)
+    box = coords[:, :2].flatten(1)
+    return Prompts(coords[:, 2:], kinds[:, 2:], box) if kinds.shape[1] > 2 else Prompts(boxes=box)
 
 
 def without_overlap(masks: Tensor) -> Tensor:

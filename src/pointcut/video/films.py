@@ -17,6 +17,10 @@ CONTAINERS = ((4, b"ftyp", "mp4"), (4, b"moov", "mp4"), (0, b"\x1a\x45\xdf\xa3",
 other files and addresses."""
 
 
+LOST = 5
+"""A film that ends more than so many frames before its announced duration is broken."""
+
+
 def pyav() -> Any:
     """The module `av`. Raises MissingExtra."""
     try:
@@ -94,10 +98,15 @@ class FilmFrames(Frames):
                     raise ImageTooLarge(
                         f"{self.path}: frames of {stream.width} x {stream.height} exceed the limit of {self.max_pixels} pixels"
                     )
+                end = 0.0
                 for frame in container.decode(stream):
                     if frame.width * frame.height > self.max_pixels:
                         raise ImageTooLarge(f"{self.path}: a frame of {frame.width} x {frame.height} is more than the limit")
+                    end = (frame.time or 0.0) + 1 / (self.rate or 1.0)
                     yield np.rot90(frame.to_ndarray(format="rgb24"), round((frame.rotation or 0) / 90) % 4), frame.time
+                promised = (container.duration or 0) / av.time_base
+                if promised - end > max(LOST / (self.rate or 1.0), 0.05 * promised):
+                    self.broken = f"it ends after {end:.1f} of {promised:.1f} s"
         except FileNotFoundError:
             raise InputError(f"{self.path}: no such file") from None
         except IsADirectoryError:

@@ -1,0 +1,363 @@
+"""Tracking: frames from anywhere, the tracker's promises, jobs that go on, films written and read back, broken files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+from typer.testing import CliRunner
+
+import pointcut
+from pointcut.cli.main import app
+from pointcut.errors import InputError, InvalidPrompt, ModelError, OutputError
+from pointcut.images import MAX_PIXELS
+from pointcut.video.bank import POINTERS
+from pointcut.video.frames import KEPT, natural, open_frames
+
+SIZE = (96, 128)
+
+
+def ball(frame: int) -> np.ndarray:
+    """A bright ball that rolls to the right over a dark ground."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    image = np.full((*SIZE, 3), (40, 60, 50), np.uint8)
+    image[(x - 30 - frame) ** 2 + (y - 48) ** 2 < 18**2] = (230, 180, 40)
+    return image
+
+
+def truth(frame: int) -> np.ndarray:
+    return ball(frame)[..., 0] > 128
+
+
+def write_film(path: Path, frames: int, codec: str = "libx264") -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        if codec == "libx264":
+            stream.options = {"g": "5"}
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(ball(i), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_film(tmp_path_factory.mktemp("film") / "ball.mp4", 30)
+
+
+# frames
+
+
+def test_folders_are_read_in_natural_order(tmp_path: Path) -> None:
+    for number in (10, 9, 1):
+        Image.fromarray(ball(number)).save(tmp_path / f"f{number}.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    frames = open_frames(tmp_path)
+    assert frames.count == 3
+    for i, number in enumerate((1, 9, 10)):
+        np.testing.assert_array_equal(frames[i], ball(number))
+    assert natural(Path("a2.jpg")) < natural(Path("a10.jpg"))
+    with pytest.raises(IndexError):
+        frames[3]
+    with pytest.raises(InputError, match="holds no pictures"):
+        open_frames(tmp_path / "empty" if (tmp_path / "empty").mkdir() is None else tmp_path)
+
+
+def test_films_can_be_read_in_any_order(film: Path) -> None:
+    frames = open_frames(film)
+    forwards = [frames[i].astype(int) for i in range(30)]
+    assert frames.rate == 10
+    assert frames.seconds(12) == pytest.approx(1.2)
+    for i in (29, 3, 17):
+        np.testing.assert_array_equal(frames[i], forwards[i])
+        assert abs(forwards[i] - ball(i)).mean() < 6
+    with pytest.raises(IndexError):
+        frames[30]
+    assert frames.count == 30
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.webm", "libvpx-vp9"), ("a.mkv", "libx264"), ("a.mov", "libx264")])
+def test_kinds_of_films(name: str, codec: str, tmp_path: Path) -> None:
+    frames = open_frames(write_film(tmp_path / name, 4, codec))
+    assert abs(frames[3].astype(int) - ball(3)).mean() < 8
+
+
+def test_gifs_and_arrays_and_streams(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(ball(i)) for i in range(3)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=100)
+    assert abs(open_frames(tmp_path / "a.gif")[2].astype(int) - ball(2)).mean() < 10
+    np.testing.assert_array_equal(open_frames([ball(0), ball(1)])[1], ball(1))
+    np.testing.assert_array_equal(open_frames(np.stack([ball(0), ball(1)]))[1], ball(1))
+    stream = open_frames(ball(i) for i in range(20))
+    np.testing.assert_array_equal(stream[15], ball(15))
+    np.testing.assert_array_equal(stream[15 - KEPT + 1], ball(15 - KEPT + 1))
+    with pytest.raises(InputError, match="is gone"):
+        stream[0]
+    with pytest.raises(IndexError):
+        stream[20]
+
+
+def test_rotation_is_honoured(tmp_path: Path) -> None:
+    """What phones write: frames lie on their side, and the file says so."""
+    path = tmp_path / "phone.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(ball(0), format="rgb24")))
+        container.mux(stream.encode())
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40  # version 0: the 3x3 matrix of 16.16 numbers
+    assert int.from_bytes(data[place : place + 4], "big") == 0x10000
+    quarter = [0, 0x10000, 0, 0xFFFF0000, 0, 0, SIZE[0] << 16, 0, 0x40000000]
+    data[place : place + 36] = b"".join(value.to_bytes(4, "big") for value in quarter)
+    path.write_bytes(data)
+    upright = open_frames(path)[0]
+    assert upright.shape == (SIZE[1], SIZE[0], 3)
+    assert abs(upright.astype(int) - np.rot90(ball(0), -1)).mean() < 6
+
+
+PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (PLAYLIST, "not a film"),
+        (b"ffconcat version 1.0\nfile /etc/hostname\n", "not a film"),
+        (b"\x00\x00\x00\x20ftypisom" + bytes(64), "no frame"),
+        (b"\x1a\x45\xdf\xa3" + bytes(64), "no frame"),
+        (os.urandom(4096), "not a film"),
+    ],
+)
+def test_what_is_no_film(content: bytes, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        open_frames(path)
+
+
+def test_films_that_are_missing_or_too_large(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        open_frames(tmp_path / "none.mp4")
+    with pytest.raises(pointcut.ImageTooLarge):
+        open_frames(film, max_pixels=100)
+    assert SIZE[0] * SIZE[1] < MAX_PIXELS
+
+
+# the tracker
+
+
+def test_a_ball_is_followed(nano: pointcut.Segmenter) -> None:
+    tracker = nano.track(ball(2 * i) for i in range(6))
+    first = tracker.prompt(0, 7, boxes=(11, 29, 49, 67))
+    assert first.objects.tolist() == [7]
+    seen = list(tracker.run())
+    assert [frame.index for frame in seen] == [0, 1, 2, 3, 4, 5]
+    for frame in seen:
+        mask = frame.segments.masks[0]
+        overlap = (mask & truth(2 * frame.index)).sum() / (mask | truth(2 * frame.index)).sum()
+        assert overlap > 0.6, frame.index
+        assert frame.occluded.tolist() == [False]
+        assert 0 <= frame.segments.scores[0] <= 1
+    np.testing.assert_array_equal(seen[0].segments.masks, first.masks)
+
+
+def test_objects_come_and_go(nano: pointcut.Segmenter) -> None:
+    tracker = nano.track([ball(i) for i in range(5)])
+    tracker.prompt(0, 1, mask=truth(0))
+    ids = []
+    for frame in tracker.run():
+        ids.append(frame.segments.objects.tolist())
+        if frame.index == 1:
+            tracker.prompt(1, 2, points=[(100, 20)])
+        if frame.index == 3:
+            tracker.remove(1)
+    assert ids == [[1], [1], [1, 2], [1, 2], [2]]
+    with pytest.raises(InputError, match="no object 1"):
+        tracker.remove(1)
+    tracker.reset()
+    assert tracker.objects == []
+    with pytest.raises(InputError, match="nothing to follow"):
+        next(tracker.run())
+
+
+def test_a_mask_is_taken_as_it_is_and_corrections_stay(nano: pointcut.Segmenter) -> None:
+    tracker = nano.track([ball(2 * i) for i in range(5)])
+    given = tracker.prompt(0, 1, mask=truth(0))
+    assert (given.masks[0] & truth(0)).sum() / (given.masks[0] | truth(0)).sum() > 0.95
+    before = {frame.index: frame.segments.masks[0] for frame in tracker.run()}
+    corrected = tracker.prompt(3, 1, mask=truth(6)).masks[0]
+    again = {frame.index: frame.segments.masks[0] for frame in tracker.run(2)}
+    np.testing.assert_array_equal(again[3], corrected)
+    np.testing.assert_array_equal(again[2].shape, before[2].shape)
+    back = {frame.index: frame.segments.masks[0] for frame in tracker.run(4, 1, reverse=True)}
+    assert sorted(back) == [1, 2, 3, 4]
+    np.testing.assert_array_equal(back[3], corrected)
+
+
+def test_wrong_prompts_are_explained(nano: pointcut.Segmenter) -> None:
+    tracker = nano.track([ball(0), ball(1)])
+    with pytest.raises(InvalidPrompt, match="outside the picture"):
+        tracker.prompt(0, 1, points=[(500, 500)])
+    with pytest.raises(InvalidPrompt, match="not both"):
+        tracker.prompt(0, 1, points=[(5, 5)], mask=truth(0))
+    with pytest.raises(InvalidPrompt, match="one object, got 2"):
+        tracker.prompt(0, 1, boxes=[(0, 0, 5, 5), (5, 5, 9, 9)])
+    with pytest.raises(InvalidPrompt, match="bool"):
+        tracker.prompt(0, 1, mask=np.zeros((128, 128), np.float32))
+    with pytest.raises(InputError, match="no frame 2; the last is 1"):
+        tracker.prompt(2, 1, points=[(5, 5)])
+    assert tracker.objects == []
+
+
+def test_networks_without_memory_say_so(reproducible, tmp_path: Path) -> None:
+    path = tmp_path / "sam_vit_b.pth"
+    torch.save(reproducible("sam_vit_b_01ec64"), path)
+    with pytest.raises(ModelError, match="cannot follow"):
+        pointcut.load(path, device="cpu").track([ball(0)])
+
+
+def test_the_memory_is_bounded(nano: pointcut.Segmenter) -> None:
+    def stream() -> Iterator[np.ndarray]:
+        for i in range(40):
+            yield ball(i)
+
+    tracker = nano.track(stream())
+    tracker.prompt(0, 1, boxes=(11, 29, 49, 67))
+    count = 0
+    for frame in tracker.run():
+        count += frame.index == count
+        bank = tracker._things[1].bank
+        assert len(bank.tracked) < POINTERS
+        assert sum(one.memory is not None for one in bank.tracked.values()) < bank.slots
+        assert list(bank.prompted) == [0]
+    assert count == 40
+
+
+# jobs
+
+
+def track_command(film: Path, out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "pointcut", "track", str(film), "--box", "0:11,29,49,67", "--out", str(out), *more]
+
+
+def test_a_killed_job_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    long = write_film(tmp_path / "long.mp4", 70)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run(track_command(long, whole, "--format", "json"), check=True, capture_output=True)
+    job = subprocess.Popen(track_command(long, cut, "--format", "json"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal = cut / "long.track.jsonl"
+    deadline = time.monotonic() + 120
+    while not (cut / "long.track.memory").exists():
+        assert time.monotonic() < deadline
+        assert job.poll() is None
+        time.sleep(0.01)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    assert not (cut / "long.sheet.jpg").exists()
+    with journal.open("a") as file:
+        file.write('{"frame": 40, "seco')  # as a kill in the middle of a line leaves it
+    again = subprocess.run(track_command(long, cut, "--format", "json"), check=True, capture_output=True, text=True)
+    assert "went on at frame" in again.stderr
+    assert journal.read_bytes() == (whole / "long.track.jsonl").read_bytes()
+    assert len(journal.read_text().splitlines()) == 71
+
+
+def test_every_format_is_read_back(film: Path, tmp_path: Path) -> None:
+    formats = "overlay.mp4,cutout.webm,cutout,masks,coco,json"
+    answer = CliRunner().invoke(
+        app,
+        ["track", str(film), "--box", "2:13,29,51,67@3", "--end", "8", "--out", str(tmp_path), "--format", formats, "--json"],
+    )
+    assert answer.exit_code == 0, answer.output
+    told = json.loads(answer.stdout)
+    assert told["frames"] == 6
+    assert told["seen"] == {"3": 6}
+    assert all(Path(path).exists() for path in told["files"])
+    rows = [json.loads(line) for line in (tmp_path / "ball.track.jsonl").read_text().splitlines()][1:]
+    assert [row["frame"] for row in rows] == [2, 3, 4, 5, 6, 7]
+    masks = [coco_mask.decode(row["objects"][0]["rle"]).astype(bool) for row in rows]
+    assert all((mask & truth(i)).sum() / (mask | truth(i)).sum() > 0.5 for i, mask in enumerate(masks, 2))
+
+    overlay = open_frames(tmp_path / "ball.overlay.mp4")
+    assert overlay[5].shape == (*SIZE, 3)
+    with pytest.raises(IndexError):
+        overlay[6]
+    assert overlay.seconds(3) == pytest.approx(0.3, abs=0.002)
+    with av.open(str(tmp_path / "ball.cutout.webm")) as container:
+        stream = container.streams.video[0]
+        assert stream.metadata.get("ALPHA_MODE", stream.metadata.get("alpha_mode")) == "1"
+    for i, mask in enumerate(masks, 2):
+        labels = np.asarray(Image.open(tmp_path / "ball.masks" / f"{i:06d}.png"))
+        np.testing.assert_array_equal(labels == 3, mask)
+        alone = np.asarray(Image.open(tmp_path / "ball.cutout" / f"{i:06d}.png"))
+        np.testing.assert_array_equal(alone[..., 3] > 0, mask)
+    dataset = json.loads((tmp_path / "ball.coco.json").read_text())
+    assert [image["file_name"] for image in dataset["images"]] == [f"ball_{i:06d}.jpg" for i in range(2, 8)]
+    assert dataset["categories"] == [{"id": 1, "name": "object 3"}]
+    np.testing.assert_array_equal(coco_mask.decode(dataset["annotations"][0]["segmentation"]).astype(bool), masks[0])
+    assert Image.open(tmp_path / "ball.sheet.jpg").size[0] > SIZE[1]
+
+
+def test_a_film_that_breaks_off_keeps_what_came_before(tmp_path: Path) -> None:
+    whole = write_film(tmp_path / "whole.mkv", 40)
+    broken = tmp_path / "broken.mkv"
+    data = whole.read_bytes()
+    broken.write_bytes(data[: len(data) // 2])
+    answer = CliRunner().invoke(
+        app, ["track", str(broken), "--box", "0:11,29,49,67", "--out", str(tmp_path / "out"), "--format", "json", "--json"]
+    )
+    assert answer.exit_code == 3, answer.output
+    told = json.loads(answer.stdout)
+    assert 5 < told["frames"] < 40
+    assert "of 4.0 s" in told["broken"]
+    assert (tmp_path / "out" / "broken.sheet.jpg").exists()
+
+
+def test_wrong_calls(film: Path, tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    assert run(app, ["track", str(film)]).exit_code == 2
+    assert run(app, ["track", str(film), "--point", "x:1,2"]).exit_code == 2
+    assert run(app, ["track", str(film), "--box", "0:1,2,30,40", "--box", "0:1,2,30,41"]).exit_code == 2
+    wrong = run(app, ["track", str(film), "--point", "0:30,48", "--format", "avi", "--out", str(tmp_path)])
+    assert isinstance(wrong.exception, InputError)
+    first = ["track", str(film), "--point", "0:30,48", "--end", "2", "--out", str(tmp_path), "--format", "json"]
+    assert run(app, first).exit_code == 0
+    other = run(app, [*first[:3], "0:31,48", *first[4:]])
+    assert isinstance(other.exception, OutputError)
+    assert "--fresh" in str(other.exception)
+    assert run(app, [*first[:3], "0:31,48", *first[4:], "--fresh"]).exit_code == 0
+
+
+def test_variable_rate_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i, pts in enumerate((0, 100, 700, 750)):
+            frame = av.VideoFrame.from_ndarray(ball(i), format="rgb24")
+            frame.pts, frame.time_base = pts, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    frames = open_frames(path)
+    assert [frames.seconds(i) for i in range(4)] == pytest.approx([0, 0.1, 0.7, 0.75], abs=0.002)
