@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointcut.bench import machine
+from pointcut.bench import machine, resident_megabytes
 from speed import photograph, randomise
 
 FULL = 8
@@ -110,8 +110,7 @@ def flat(frames: int) -> None:
     print("| frame | resident (MB) |\n|---|---|")
     for frame in tracker.run():
         if frame.index in (10, frames // 10, frames // 4, frames // 2, frames - 1):
-            line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmRSS"))
-            print(f"| {frame.index} | {int(line.split()[1]) / 1024:.0f} |", flush=True)
+            print(f"| {frame.index} | {resident_megabytes():.0f} |", flush=True)
 
 
 def main() -> None:

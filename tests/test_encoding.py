@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import pointcut
+from pointcut.ahead import ahead
 from pointcut.nets import sam2
 from pointcut.nets.cells import from_parts, halve, spread, to_parts, windows_of
 from pointcut.nets.hiera import HieraConfig
@@ -152,3 +154,35 @@ def test_bench_prints_times_and_what_fast_costs() -> None:
         assert row["peak_mb"] > 100
     assert figures["fast"]["nano"]["mean_iou"] >= 0.99  # as `auto` promises (specs.FAST_ENOUGH)
     assert CliRunner().invoke(app, ["bench", str(PHOTOS / "cat.jpg"), "--model", "no-such"]).exception is not None
+
+
+def test_the_next_is_done_while_this_one_is_looked_at() -> None:
+    read: list[int] = []
+
+    def sources() -> Iterator[int]:
+        for i in range(20):
+            read.append(i)
+            yield i
+
+    def half(i: int) -> float:
+        if i == 13:
+            raise ValueError("thirteen")
+        return i / 2
+
+    results = ahead(half, sources(), 2)
+    assert next(results) == 0
+    assert max(read) <= 3  # bounded: nothing is read for its own sake
+    assert [next(results) for _ in range(12)] == [i / 2 for i in range(1, 13)]
+    with pytest.raises(ValueError, match="thirteen"):
+        next(results)
+    assert list(ahead(half, [])) == []
+
+
+def test_one_picture_after_another_is_each_alone(nano: pointcut.Segmenter) -> None:
+    names = ["cat.jpg", "coffee.jpg", "rocket.jpg"]
+    each = nano.encode_each(PHOTOS / name for name in [*names, "none.jpg"])
+    for name in names:
+        photo = next(each)
+        assert torch.equal(photo.features.embedding, nano.encode(PHOTOS / name).features.embedding)
+    with pytest.raises(pointcut.UnreadableImage):
+        next(each)

@@ -19,6 +19,8 @@ from conftest import PHOTOS, ROOT
 
 mpl.use("Agg")
 
+PAGES = ("README.md", "docs/automatic.md", "docs/video.md")
+
 
 def tutorial(*arguments: object) -> str:
     command = [sys.executable, ROOT / "examples" / "tutorial.py", *map(str, arguments)]
@@ -57,15 +59,14 @@ def blocks(page: str, kind: str) -> list[str]:
 
 
 def shown_commands() -> list[str]:
-    pages = ("README.md", "docs/automatic.md")
-    lines = [line for page in pages for block in blocks(page, "sh") for line in block.splitlines()]
+    lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
     return [line for line in lines if line.startswith("pointcut ") and "sam2.1" not in line]  # those fetch weights
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A folder like the project's, with the photographs where the README says: results must not land among the real ones."""
-    shutil.copytree(PHOTOS, tmp_path / "examples" / "photos")
+    shutil.copytree(PHOTOS.parent, tmp_path / "examples")
     return tmp_path
 
 
@@ -75,7 +76,7 @@ def test_shown_commands(command: str, clone: Path) -> None:
     subprocess.run(command_line, cwd=clone, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("code", [*blocks("README.md", "python"), *blocks("docs/automatic.md", "python")])
+@pytest.mark.parametrize("code", [code for page in PAGES for code in blocks(page, "python")])
 def test_shown_code(code: str, clone: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=clone, check=True, capture_output=True)
 

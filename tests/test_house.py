@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "pointcut"
 
 ROWS = [
-    {"errors", "files", "prompts", "masks", "rle", "components", "images", "draw", "segments", "arrange", "opencv"},
+    {"ahead", "errors", "files", "prompts", "masks", "rle", "components", "images", "draw", "segments", "arrange", "opencv"},
     {"nets", "plotting", "export"},
     {"pixels", "weights"},
     {"automatic", "video"},

@@ -67,10 +67,19 @@ def seconds(step: Callable[[], object], repeats: int) -> float:
 def peak_megabytes() -> float:
     """Of this process. Linux' `ru_maxrss` begins with what the parent held when it forked; the kernel's own line does not."""
     if sys.platform == "linux":
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
+        return _kernel_says("VmHWM")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024)
+
+
+def resident_megabytes() -> float:
+    """What this process holds now (Linux)."""
+    return _kernel_says("VmRSS")
+
+
+def _kernel_says(name: str) -> float:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 1024
 
 
 def time_here(model: str, precision: Precision, device: str, image: np.ndarray) -> Timings:

@@ -9,6 +9,7 @@ from itertools import islice
 
 import torch
 
+from ..ahead import ahead
 from ..automatic.config import AutomaticConfig
 from ..images import MAX_PIXELS, ImageSource, open_image
 from ..nets.promptable import Promptable
@@ -50,19 +51,24 @@ class Segmenter:
         return self.encoder.encode([open_image(image, max_pixels=max_pixels)])[0]
 
     def encode_batch(self, images: Iterable[ImageSource], *, max_pixels: int = MAX_PIXELS) -> list[EncodedImage]:
-        """Encodes several pictures, of any sizes, together."""
-        pictures = (open_image(image, max_pixels=max_pixels) for image in images)
+        """Encodes several pictures, of any sizes, together. All stay in memory; for many ask `encode_each`."""
+        pictures = ahead(lambda image: open_image(image, max_pixels=max_pixels), images, BATCH)
         encoded: list[EncodedImage] = []
         while chunk := list(islice(pictures, BATCH)):
             encoded += self.encoder.encode(chunk)
         return encoded
 
+    def encode_each(self, images: Iterable[ImageSource], *, max_pixels: int = MAX_PIXELS) -> Iterator[EncodedImage]:
+        """Encodes one picture after another, and reads the next ones meanwhile. Raises as `encode` does."""
+        for picture in ahead(lambda image: open_image(image, max_pixels=max_pixels), images):
+            yield self.encoder.encode([picture])[0]
+
     def segment_everything(
         self, images: Iterable[ImageSource], config: AutomaticConfig | None = None, *, max_pixels: int = MAX_PIXELS
     ) -> Iterator[Segments]:
         """Automatic masks of one picture after another (see `EncodedImage.segment_everything`)."""
-        for image in images:
-            yield self.encode(image, max_pixels=max_pixels).segment_everything(config)
+        for photo in self.encode_each(images, max_pixels=max_pixels):
+            yield photo.segment_everything(config)
 
     def track(self, frames: FrameSource) -> Tracker:
         """Opens a video (a file, a folder of pictures, arrays, a generator) to follow objects through it.
