@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..nets.decoder import upsample
 from ..rle import tight_box
 
 DRAWN_FOR = 50
@@ -208,20 +209,12 @@ def areas_of(masks: Enlarged, thresholds: Sequence[float]) -> np.ndarray:
     return areas
 
 
-BAND = 64
-"""Pixel rows that are drawn at once: as many as fit into a processor's cache."""
-
-
 def _drawn_areas(mask: Enlarged, thresholds: Sequence[float]) -> list[int]:
-    """The areas of one mask, drawn band by band: along x once, then along y as the full enlargement does."""
-    (logits,), across, down = mask
-    lines = (1 - across.share) * logits[:, across.low] + across.share * logits[:, across.low + 1]  # (h, W)
-    areas = [0] * len(thresholds)
-    for begin in range(0, len(down.low), BAND):
-        low, share = down.low[begin : begin + BAND], down.share[begin : begin + BAND, None]
-        band = lines[low].mul_(1 - share).add_(lines[(low + 1).clamp_(max=len(lines) - 1)].mul_(share)).cpu().numpy()
-        areas = [area + int(np.count_nonzero(band > threshold)) for area, threshold in zip(areas, thresholds, strict=True)]
-    return areas
+    """The areas of one mask, drawn."""
+    logits, across, down = mask
+    size = len(down.low), len(across.low)
+    pixels = upsample(logits[None, ..., :-1], size)[0, 0].cpu().numpy()
+    return [int(np.count_nonzero(pixels > threshold)) for threshold in thresholds]
 
 
 def toggles_of(masks: Enlarged, threshold: float, place: Place) -> Toggles:
