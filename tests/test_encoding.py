@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,3 +187,21 @@ def test_one_picture_after_another_is_each_alone(nano: pointcut.Segmenter) -> No
         assert torch.equal(photo.features.embedding, nano.encode(PHOTOS / name).features.embedding)
     with pytest.raises(pointcut.UnreadableImage):
         next(each)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_loading_holds_the_weights_once(precision: str, reproducible, tmp_path: Path) -> None:
+    """The file is mapped; what is packed or converted takes its place, and is not held beside it."""
+    path = tmp_path / "tiny.pt"
+    torch.save({"model": reproducible("sam2.1_hiera_tiny")}, path)
+    code = (
+        "import sys, torch, pointcut, pointcut.segment.segmenter\n"
+        "from pointcut.bench import peak_megabytes\n"
+        "torch.zeros(9) @ torch.zeros(9)\n"
+        "before = peak_megabytes()\n"
+        "model = pointcut.load(sys.argv[1], device='cpu', precision=sys.argv[2])\n"
+        "print(peak_megabytes() - before)\n"
+    )
+    grown = subprocess.run([sys.executable, "-c", code, path, precision], capture_output=True, text=True, check=True).stdout
+    assert float(grown) * 2**20 <= 1.3 * path.stat().st_size

@@ -53,19 +53,41 @@ class PackedLinear(nn.Module):
         return F.gelu(x) if self.gelu else x
 
 
-def pack(module: nn.Module) -> None:
-    """Packs every linear layer inside, in place, if this build of PyTorch can; the weights must be final."""
+def keep(weight: Tensor) -> None:
+    """What is done with a weight that was packed, if nothing else is asked for."""
+
+
+def pack(module: nn.Module, release: Callable[[Tensor], None] = keep) -> None:
+    """Packs every linear layer inside, in place, if this build of PyTorch can; the weights must be final.
+
+    `release` is called with each weight that was packed.
+    """
     if not packs(next(module.parameters())):
         return
     for parent in list(module.modules()):
         if isinstance(parent, MLP) and isinstance(parent.act, nn.GELU) and len(parent.layers) == 2:
             linears = [layer for layer in parent.layers if type(layer) is nn.Linear]
             parent.layers = nn.ModuleList(PackedLinear(layer, gelu=i == 0) for i, layer in enumerate(linears))
+            for layer in linears:
+                release(layer.weight)
             parent.act = nn.Identity()
             continue
         for name, child in parent.named_children():
             if type(child) is nn.Linear and not isinstance(parent, nn.ModuleList):
                 setattr(parent, name, PackedLinear(child, gelu=False))
+                release(child.weight)
+
+
+def narrow(module: nn.Module, dtype: torch.dtype, release: Callable[[Tensor], None] = keep) -> None:
+    """Converts a module's numbers, one part after another, so that never more than one part is there twice."""
+    for part in module.modules():
+        own = (*part.parameters(recurse=False), *part.buffers(recurse=False))
+        wide = [x.detach() for x in own if x.dtype != dtype]  # `to` puts the new numbers into the very same parameters
+        if wide and not any(True for _ in part.children()):
+            part.to(dtype)
+            for x in wide:
+                release(x)
+    module.to(dtype)  # what parts with parts of their own hold themselves
 
 
 def packs(weight: Tensor) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from .decoder import ImageFeatures, ImageSide, MaskDecoder, Masks
-from .packing import pack
+from .packing import keep, narrow, pack
 from .positions import wake_sines
 from .prompts import PromptEncoder, Prompts
 
@@ -96,11 +97,11 @@ class Promptable(nn.Module, ABC):
         self.eval().requires_grad_(False)
         wake_sines()
 
-    def settle(self, dtype: torch.dtype) -> None:
+    def settle(self, dtype: torch.dtype, release: Callable[[Tensor], None] = keep) -> None:
         """The last step before inference: images are encoded in `dtype`, with weights packed for the processor.
 
-        Prompts are always answered in float32.
+        Prompts are always answered in float32. `release` is called with each weight that another took the place of.
         """
-        self.image_encoder.to(dtype)
+        narrow(self.image_encoder, dtype, release)
         self.encoding_dtype = dtype
-        pack(self.image_encoder)
+        pack(self.image_encoder, release)

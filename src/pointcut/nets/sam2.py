@@ -5,6 +5,7 @@ Source: Ravi et al., "SAM 2: Segment Anything in Images and Videos", 2024; https
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +16,7 @@ from .decoder import DecoderConfig, ImageFeatures, MaskDecoder
 from .hiera import Hiera, HieraConfig
 from .memory import Memory, MemoryConfig
 from .neck import FpnNeck, ImageEncoder
+from .packing import keep, narrow
 from .promptable import Promptable
 from .prompts import PromptConfig, PromptEncoder
 
@@ -77,11 +79,11 @@ class Sam2(Promptable):
         super().bake()
         self.image_encoder.trunk.bake(self.input_size)
 
-    def settle(self, dtype: torch.dtype) -> None:
+    def settle(self, dtype: torch.dtype, release: Callable[[Tensor], None] = keep) -> None:
         self.image_encoder.merge((self.mask_decoder.conv_s0, self.mask_decoder.conv_s1))
-        super().settle(dtype)
+        super().settle(dtype, release)
         if self.memory is not None:
-            self.memory.memory_attention.to(dtype)
+            narrow(self.memory.memory_attention, dtype, release)
 
     def encode(self, pixels: Tensor) -> ImageFeatures:
         return self.unremembered(self.encode_frame(pixels))

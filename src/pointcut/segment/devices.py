@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import sys
+from pathlib import Path
 from typing import get_args
 
 import torch
@@ -74,3 +76,34 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 1 << 30)
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+MADV_DONTNEED = 4
+"""Of Linux' <sys/mman.h>."""
+
+
+class MappedWeights:
+    """The weight files that this process has mapped into its memory (Linux; elsewhere nothing is done).
+
+    A weight that was packed is not read again, but its file's pages stay with the process, and count as its memory, until they
+    are given back. Nothing is lost by that: a mapped page that is read later comes from the file again.
+    """
+
+    def __init__(self) -> None:
+        self.ranges: list[tuple[int, int]] = []
+        if sys.platform.startswith("linux"):
+            for line in Path("/proc/self/maps").read_text().splitlines():
+                addresses, access, _, _, file, *_ = line.split()
+                if file != "0" and access.startswith("r"):  # an inode: a file's own pages
+                    first, _, last = addresses.partition("-")
+                    self.ranges.append((int(first, 16), int(last, 16)))
+
+    def release(self, weight: torch.Tensor) -> None:
+        """Gives back the pages that lie wholly within a weight, if it is a file's."""
+        begin, size = weight.data_ptr(), weight.numel() * weight.element_size()
+        first, last = -(-begin // PAGE) * PAGE, (begin + size) // PAGE * PAGE
+        if last > first and any(low <= begin and begin + size <= high for low, high in self.ranges):
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_DONTNEED)
+
+
+PAGE = mmap.PAGESIZE

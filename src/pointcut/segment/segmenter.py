@@ -18,7 +18,7 @@ from ..video.frames import FrameSource
 from ..video.tracker import Tracker
 from ..weights.load import load_network
 from ..weights.specs import FAST_ENOUGH, Precision
-from .devices import choose_device, encoding_dtype, keep_freed_memory
+from .devices import MappedWeights, choose_device, encoding_dtype, keep_freed_memory
 from .session import EncodedImage, Encoder, load_encoded, saved_model
 
 BATCH = 8
@@ -99,7 +99,8 @@ def load(
         keep_freed_memory()
     network = load_network(model)
     net = network.net.to(chosen)
-    net.settle(encoding_dtype(chosen, precision, auto_is_fast=network.name in FAST_ENOUGH))
+    dtype = encoding_dtype(chosen, precision, auto_is_fast=network.name in FAST_ENOUGH)
+    net.settle(dtype, MappedWeights().release)
     return Segmenter(Encoder(net, network.name))
 
 
