@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.test_video import SIZE, ball, truth
 
 from pointcut.compat.sam2 import SAM2VideoPredictor, build_sam2_video_predictor
 from pointcut.errors import DeviceUnavailable, InputError
+
+from films import SIZE, ball, truth
 
 
 @pytest.fixture(scope="module")

@@ -27,33 +27,7 @@ from pointcut.images import MAX_PIXELS
 from pointcut.video.bank import POINTERS
 from pointcut.video.frames import KEPT, natural, open_frames
 
-SIZE = (96, 128)
-
-
-def ball(frame: int) -> np.ndarray:
-    """A bright ball that rolls to the right over a dark ground."""
-    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
-    image = np.full((*SIZE, 3), (40, 60, 50), np.uint8)
-    image[(x - 30 - frame) ** 2 + (y - 48) ** 2 < 18**2] = (230, 180, 40)
-    return image
-
-
-def truth(frame: int) -> np.ndarray:
-    return ball(frame)[..., 0] > 128
-
-
-def write_film(path: Path, frames: int, codec: str = "libx264") -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuv420p"
-        if codec == "libx264":
-            stream.options = {"g": "5"}
-        for i in range(frames):
-            frame = av.VideoFrame.from_ndarray(ball(i), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+from films import SIZE, ball, truth, write_film
 
 
 @pytest.fixture(scope="module")
@@ -337,6 +311,7 @@ def test_wrong_calls(film: Path, tmp_path: Path) -> None:
     assert run(app, ["track", str(film)]).exit_code == 2
     assert run(app, ["track", str(film), "--point", "x:1,2"]).exit_code == 2
     assert run(app, ["track", str(film), "--box", "0:1,2,30,40", "--box", "0:1,2,30,41"]).exit_code == 2
+    assert run(app, ["track", str(film), "--box", "0:1,2,30,40", "--mask", "0:a.png"]).exit_code == 2
     wrong = run(app, ["track", str(film), "--point", "0:30,48", "--format", "avi", "--out", str(tmp_path)])
     assert isinstance(wrong.exception, InputError)
     first = ["track", str(film), "--point", "0:30,48", "--end", "2", "--out", str(tmp_path), "--format", "json"]
@@ -361,3 +336,24 @@ def test_variable_rate_is_kept(tmp_path: Path) -> None:
         container.mux(stream.encode())
     frames = open_frames(path)
     assert [frames.seconds(i) for i in range(4)] == pytest.approx([0, 0.1, 0.7, 0.75], abs=0.002)
+
+
+def test_a_mask_picture_starts_a_track(film: Path, tmp_path: Path) -> None:
+    Image.fromarray(truth(1).astype(np.uint8) * 7).save(tmp_path / "mask.png")
+    call = [
+        "track",
+        str(film),
+        "--mask",
+        f"1:{tmp_path / 'mask.png'}@4",
+        "--end",
+        "4",
+        "--out",
+        str(tmp_path),
+        "--format",
+        "json",
+    ]
+    assert CliRunner().invoke(app, call).exit_code == 0
+    rows = [json.loads(line) for line in (tmp_path / "ball.track.jsonl").read_text().splitlines()][1:]
+    assert [row["objects"][0]["id"] for row in rows] == [4, 4, 4]
+    first = coco_mask.decode(rows[0]["objects"][0]["rle"]).astype(bool)
+    assert (first & truth(1)).sum() / (first | truth(1)).sum() > 0.95

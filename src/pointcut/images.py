@@ -62,6 +62,11 @@ def open_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> np.ndarr
     return pixels
 
 
+def open_mask(source: ImageSource) -> np.ndarray:
+    """Reads a picture as a mask, bool (H, W): whatever is not black is object. Raises as `open_image` does."""
+    return open_image(source).max(axis=2) > 0
+
+
 def _from_path(path: Path, max_pixels: int) -> np.ndarray:
     try:
         with path.open("rb") as file:

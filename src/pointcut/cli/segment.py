@@ -19,8 +19,6 @@ from .options import DeviceName, ModelName, PrecisionName
 from .output import emit, failed, leave_if_failed, mask_figures, say
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..segment.segmenter import Segmenter
     from ..segments import Segments
 
@@ -123,11 +121,11 @@ def _stem(image: Path) -> str:
 
 def _one(segmenter: Segmenter, image: Path, request: Request, out: Path | None) -> dict[str, Any]:
     """Segments one picture and writes its four files; their paths and figures come back."""
-    from ..images import open_image
+    from ..images import open_image, open_mask
 
     clock = Clock()
     pixels = clock.time("decode", lambda: open_image(sys.stdin.buffer.read() if str(image) == "-" else image))
-    rough = _rough_mask(request.mask) if request.mask else None
+    rough = open_mask(request.mask) if request.mask else None
     photo = clock.time("encode", lambda: segmenter.encode(pixels))
     cut = clock.time(
         "segment",
@@ -176,13 +174,6 @@ class Clock:
         result = step()
         self.seconds[name] = round(time.perf_counter() - started, 4)
         return result
-
-
-def _rough_mask(path: Path) -> np.ndarray:
-    """A mask picture to bool (H, W): whatever is not black is object."""
-    from ..images import open_image
-
-    return open_image(path).max(axis=2) > 0
 
 
 def _prompt_record(request: Request) -> dict[str, Any]:

@@ -34,6 +34,10 @@ def track(
     box: Annotated[
         list[str] | None, typer.Option("--box", metavar="FRAME:X0,Y0,X1,Y1[@ID]", help="A box around an object.")
     ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option("--mask", metavar="FRAME:FILE[@ID]", help="An object's mask, a picture: not black is it."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where results go.")] = Path("out"),
     formats: Annotated[
         str,
@@ -54,9 +58,9 @@ def track(
 
     pointcut track clip.mp4 --point 0:420,260 --box 0:10,20,200,300@2 --out tracked
     """
-    said = gathered(point or [], not_ or [], box or [])
+    said = gathered(point or [], not_ or [], box or [], mask or [])
     if not said:
-        raise typer.BadParameter("say what to follow: --point FRAME:X,Y or --box FRAME:X0,Y0,X1,Y1")
+        raise typer.BadParameter("say what to follow: --point FRAME:X,Y, --box FRAME:X0,Y0,X1,Y1 or --mask FRAME:FILE")
 
     from ..segment.segmenter import load
     from ..video.job import TrackJob, run_job
@@ -102,7 +106,7 @@ def spooled(folder: Path) -> Path:
     return path
 
 
-def gathered(points: list[str], others: list[str], boxes: list[str]) -> tuple[Said, ...]:
+def gathered(points: list[str], others: list[str], boxes: list[str], masks: list[str]) -> tuple[Said, ...]:
     """The options as prompts: one for each frame and object."""
     from ..video.job import Said
 
@@ -118,13 +122,19 @@ def gathered(points: list[str], others: list[str], boxes: list[str]) -> tuple[Sa
         if (frame, object_id) in framed:
             raise typer.BadParameter(f"object {object_id} has two boxes on frame {frame}; give another object another @ID")
         framed[frame, object_id] = parse.box(rest)
+    drawn: dict[tuple[int, int], str] = {}
+    for text in masks:
+        frame, object_id, path = parse.frame_and_id(text, "0:mask.png@1")
+        if (frame, object_id) in {*drawn, *clicks, *framed}:
+            raise typer.BadParameter(f"object {object_id} has a mask and something else on frame {frame}; give one of them")
+        drawn[frame, object_id] = path
     return tuple(
         Said(
-            frame,
-            object_id,
-            tuple(xy for xy, _ in clicks.get((frame, object_id), [])),
-            tuple(label for _, label in clicks.get((frame, object_id), [])),
-            framed.get((frame, object_id)),
+            *key,
+            points=tuple(xy for xy, _ in clicks.get(key, [])),
+            labels=tuple(label for _, label in clicks.get(key, [])),
+            box=framed.get(key),
+            mask=drawn.get(key),
         )
-        for frame, object_id in sorted({*clicks, *framed})
+        for key in sorted({*clicks, *framed, *drawn})
     )

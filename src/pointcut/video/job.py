@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import OutputError
 from ..files import make_folder
+from ..images import open_mask
 from ..rle import Rle
 from ..segments import Segments
 from .tracker import TrackedFrame, Tracker
@@ -35,6 +36,8 @@ class Said:
     points: tuple[tuple[float, float], ...] = ()
     labels: tuple[int, ...] = ()
     box: tuple[float, ...] | None = None
+    mask: str | None = None
+    """A picture's path: what is not black is the object."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class TrackJob:
     @property
     def head(self) -> str:
         """The journal's first line: what was asked."""
-        said = [[s.frame, s.object_id, s.points, s.labels, s.box] for s in self.said]
+        said = [[s.frame, s.object_id, s.points, s.labels, s.box, s.mask] for s in self.said]
         asked = {"video": self.video, "model": self.model, "prompts": said, "start": self.start, "end": self.end}
         return json.dumps(asked) + "\n"
 
@@ -74,10 +77,9 @@ def run_job(job: TrackJob, tracker: Tracker, *, fresh: bool = False, progress: C
         with suppress(FileNotFoundError):
             job.memory.unlink()
         for said in job.said:
-            tracker.prompt(
-                said.frame, said.object_id, points=[list(p) for p in said.points] or None, labels=list(said.labels) or None,
-                boxes=said.box,
-            )  # fmt: skip
+            points, labels = [list(point) for point in said.points] or None, list(said.labels) or None
+            mask = None if said.mask is None else open_mask(said.mask)
+            tracker.prompt(said.frame, said.object_id, points=points, labels=labels, boxes=said.box, mask=mask)
         begin = job.start if job.start is not None else min(said.frame for said in job.said)
         _write(job.journal, job.head, "w")
     done = begin
