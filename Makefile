@@ -44,13 +44,15 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-pictures: $(BIN)/pointcut
+pictures: $(VENV)/.dev
 	@$(BIN)/pointcut segment examples/photos/astronaut.jpg --point 225,110 --out docs/pictures
 	@$(BIN)/pointcut segment examples/photos/rocket.jpg --box 300,60,345,365 --out docs/pictures
 	@$(BIN)/pointcut segment examples/photos/cat.jpg --box 30,0,370,299 --out docs/pictures
 	@$(BIN)/pointcut auto examples/photos/astronaut.jpg examples/photos/coffee.jpg --format overlay --out docs/pictures/auto
 	@for name in astronaut coffee; do mv docs/pictures/auto/$$name.overlay.png docs/pictures/$$name.everything.png; done
-	@rm -rf docs/pictures/auto docs/pictures/*.json docs/pictures/*.mask.png
+	@$(BIN)/pointcut track examples/films/astronaut.mp4 --box 0:76,0,204,150 --format json --fresh --out docs/pictures/track
+	@mv docs/pictures/track/astronaut.sheet.jpg docs/pictures/
+	@rm -rf docs/pictures/track docs/pictures/auto docs/pictures/*.json docs/pictures/*.mask.png
 
 bench: $(VENV)/.dev
 	@$(BIN)/python benchmarks/speed.py $(ARGS)

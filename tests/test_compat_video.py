@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from pointcut.compat.sam2 import SAM2VideoPredictor, build_sam2_video_predictor
 from pointcut.errors import DeviceUnavailable, InputError
 
-from films import SIZE, ball, truth
+from films import SIZE, ball, truth, write_film
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,13 @@ def test_the_whole_story(predictor: SAM2VideoPredictor) -> None:
     assert [i for i, _, _ in predictor.propagate_in_video(state, 3, 2)] == [3, 4, 5]
     assert [i for i, _, _ in predictor.propagate_in_video(state, 2, reverse=True)] == [2, 1, 0]
     assert list(predictor.propagate_in_video(state, 0, reverse=True)) == []
+
+
+def test_films_are_counted(predictor: SAM2VideoPredictor, tmp_path: Path) -> None:
+    state = predictor.init_state(str(write_film(tmp_path / "ball.mp4", 12)))
+    assert state["num_frames"] == 12
+    predictor.add_new_mask(state, 0, 1, truth(0))
+    assert [index for index, _, _ in predictor.propagate_in_video(state, max_frame_num_to_track=2)] == [0, 1, 2]
 
 
 def test_prompts_are_added_cleared_and_removed(predictor: SAM2VideoPredictor) -> None:

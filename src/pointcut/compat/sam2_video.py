@@ -96,7 +96,7 @@ class SAM2VideoPredictor:
         height, width = frames[0].shape[:2]
         state: State = {
             "images": frames,
-            "num_frames": frames.count,
+            "num_frames": how_many(frames),
             "offload_video_to_cpu": offload_video_to_cpu,
             "offload_state_to_cpu": offload_state_to_cpu,
             "video_height": height,
@@ -303,6 +303,18 @@ class SAM2VideoPredictor:
     def _at_video_size(self, state: State, logits: Tensor) -> Tensor:
         masks = upsample(logits, (state["video_height"], state["video_width"]))
         return without_overlap(masks) if self.non_overlap_masks else masks
+
+
+def how_many(frames: Frames) -> int:
+    """Counts a film's frames, which only decoding it tells."""
+    index = frames.count or 0
+    while frames.count is None:
+        try:
+            frames[index]
+        except IndexError:
+            break
+        index += 1
+    return index
 
 
 def as_prompts(coords: Tensor, kinds: Tensor) -> Prompts:
