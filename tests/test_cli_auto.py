@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from pointcut.cli.main import app
 
 from conftest import PHOTOS
+from films import ball, truth
 
 CAT = str(PHOTOS / "cat.jpg")
 
@@ -110,6 +111,20 @@ def test_eval(tmp_path: Path) -> None:
     assert len(printed["objects"]) == 16
     assert Image.open(tmp_path / "worst.png").width > 500
     assert call("eval", tmp_path, "--no-baselines").startswith("| set | contender | objects |")
+
+
+def test_following_is_judged_beside_baselines(tmp_path: Path) -> None:
+    for i in range(6):
+        for kind, picture in (("images", ball(4 * i)), ("masks", truth(4 * i).astype(np.uint8))):
+            folder = tmp_path / "films" / "ball" / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(folder / f"{i}.png")
+    rows = {row["follower"]: row for row in json.loads(call("eval", tmp_path, "--films", 6, "--json"))["films"]}
+    mask, click, repeated, flow = rows.values()
+    assert mask["J&F"] > repeated["J&F"]
+    assert 0.2 < repeated["J"] < 0.7  # the ball rolls 20 of its 36 pixels away
+    assert flow["J"] > repeated["J"]
+    assert 0 <= click["J&F"] <= 1
 
 
 def test_eval_of_nothing(tmp_path: Path) -> None:

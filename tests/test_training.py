@@ -13,10 +13,13 @@ from PIL import Image
 
 import pointcut
 from batches import Batches, Mixture, inner_click, noisy_box
+from clips import ClipBatches
 from composites import blob, composite, random_view
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
 from photos import Photo, load_sets, objects_of
+from pointcut.weights import specs
 from train import Trainer, interaction_loss
+from train_memory import MemoryTrainer, tracking_loss
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +149,41 @@ def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path) -> None:
     model = pointcut.load(tmp_path / "nano.safetensors", device="cpu")
     assert model.name == "nano"
     assert len(model.encode(np.zeros((30, 40, 3), np.uint8)).segment(points=[(3, 3)])) == 3
+
+
+def test_clips_move_and_keep_their_object(data: Path) -> None:
+    clips = next(iter(ClipBatches(data, 64, clips=3, frames=4, seed=5)))
+    assert clips.images.shape == (3, 4, 3, 64, 64)
+    assert clips.masks.shape == (3, 4, 64, 64)
+    assert set(clips.masks.unique().tolist()) <= {0, 1, 255}
+    assert ((clips.masks == 1).flatten(2).sum(2) > 0).all()
+    for mask, (x, y) in zip(clips.masks[:, 0], clips.clicks.long().tolist(), strict=True):
+        assert mask[y, x] == 1
+    assert (clips.masks[:, 0] != clips.masks[:, -1]).any()
+
+
+def test_memory_is_taught_over_a_frozen_network(data: Path, tmp_path: Path) -> None:
+    args = argparse.Namespace(
+        data=data, out=tmp_path, start_from=specs.BUILT_IN, minutes=0.02, side=64, clips=2, frames=3, lr=1e-3, seed=1,
+        device="cpu", workers=0,
+    )  # fmt: skip
+    trainer = MemoryTrainer(args)
+    before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
+    clips = next(iter(ClipBatches(data, 64, 2, 3, seed=1)))
+    first, _ = tracking_loss(trainer.net, trainer.memory, clips, np.random.default_rng(3))
+    for _ in range(6):
+        trainer.train_step(clips)
+    after, _ = tracking_loss(trainer.net, trainer.memory, clips, np.random.default_rng(3))
+    assert after < first
+    changed = {name for name, value in trainer.net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith("memory.") for name in changed)
+    trainer.save()
+    assert MemoryTrainer(args).step == 6
+    model = pointcut.load(tmp_path / "nano.safetensors", device="cpu")
+    tracker = model.track([np.zeros((30, 40, 3), np.uint8)] * 2)
+    tracker.prompt(0, 1, points=[(3, 3)])
+    assert len(list(tracker.run())) == 2
 
 
 def test_photo_is_what_is_seen() -> None:

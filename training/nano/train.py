@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +77,12 @@ class Trainer:
         self.total = 60 * sum(p.minutes for p in self.phases)
         self.device = torch.device(args.device)
         torch.manual_seed(args.seed)
-        self.net = NANO.build().to(self.device, memory_format=torch.channels_last)
+        self.net = (
+            replace(NANO, memory=None).build().to(self.device, memory_format=torch.channels_last)
+        )  # train_memory.py follows
         if args.start_from:
-            self.net.load_state_dict(load_file(args.start_from, device=str(self.device)))
+            start = load_file(args.start_from, device=str(self.device))
+            self.net.load_state_dict({name: value for name, value in start.items() if not name.startswith("memory.")})
         decay = [p for p in self.net.parameters() if p.ndim > 1]
         plain = [p for p in self.net.parameters() if p.ndim <= 1]
         groups = [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}]
