@@ -77,9 +77,8 @@ class Trainer:
         self.total = 60 * sum(p.minutes for p in self.phases)
         self.device = torch.device(args.device)
         torch.manual_seed(args.seed)
-        self.net = (
-            replace(NANO, memory=None).build().to(self.device, memory_format=torch.channels_last)
-        )  # train_memory.py follows
+        images_only = replace(NANO, memory=None)  # the memory is taught afterwards: train_memory.py
+        self.net = images_only.build().to(self.device, memory_format=torch.channels_last)
         if args.start_from:
             start = load_file(args.start_from, device=str(self.device))
             self.net.load_state_dict({name: value for name, value in start.items() if not name.startswith("memory.")})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PointcutError
+from . import parse
 from .options import DeviceName, ModelName, PrecisionName
 from .output import emit, failed, leave_if_failed, mask_figures, progress_bar, say
 
@@ -74,7 +75,7 @@ def auto(
     from ..export import Record, open_writers
     from ..segment.segmenter import load
 
-    names = [name.strip() for name in formats.split(",") if name.strip()]
+    names = parse.names(formats)
     segmenter = load(model, device=device, precision=precision)
     with open_writers(out, names) as writers:
         config = search_config(

@@ -1,4 +1,4 @@
-"""Options as people type them, `X,Y` and `X0,Y0,X1,Y1`, to numbers."""
+"""Options as people type them, such as `X,Y` and `X0,Y0,X1,Y1`, to numbers and names."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def point(text: str) -> tuple[float, ...]:
 def box(text: str) -> tuple[float, ...]:
     """`X0,Y0,X1,Y1`."""
     return numbers(text, 4, "425,600,700,875")
+
+
+def names(text: str) -> list[str]:
+    """Names between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def frame_and_id(text: str, example: str) -> tuple[int, int, str]:

@@ -66,7 +66,7 @@ def track(
     from ..video.job import TrackJob, run_job
     from ..video.render import check_formats, render, summary
 
-    names = [name.strip() for name in formats.split(",") if name.strip()]
+    names = parse.names(formats)
     check_formats(names)
     make_folder(out)
     stem = "stdin" if str(video) == "-" else video.resolve().stem

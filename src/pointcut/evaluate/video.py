@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..images import open_image
 from ..opencv import opencv
 from ..segment.segmenter import Segmenter
+from ..video.tracker import Tracker
 from .data import VOID
 from .measure import boundary_f, deepest, iou
 
@@ -63,28 +64,40 @@ class Follower(ABC):
         """The mask (H, W) bool of the second frame, the third, ..."""
 
 
-class FromMask(Follower):
-    """The tracker, given the first frame's mask."""
+class Tracked(Follower):
+    """The tracker, told of the object on the first frame."""
+
+    told: str
 
     def __init__(self, segmenter: Segmenter) -> None:
-        self.name, self.segmenter = f"{segmenter.name}, from the mask", segmenter
+        self.name, self.segmenter = f"{segmenter.name}, {self.told}", segmenter
+
+    @abstractmethod
+    def tell(self, tracker: Tracker, truth: np.ndarray) -> None:
+        """Says where object 1 is on frame 0."""
 
     def follow(self, film: LabelledFilm) -> Iterator[np.ndarray]:
         tracker = self.segmenter.track([open_image(path) for path in film.images])
-        tracker.prompt(0, 1, mask=film.truths[0])
+        self.tell(tracker, film.truths[0])
         yield from (frame.segments.masks[0] for frame in tracker.run(1))
 
 
-class FromClick(Follower):
-    """The tracker, given one click into the object's deepest point."""
+class FromMask(Tracked):
+    """Given the first frame's mask."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self.name, self.segmenter = f"{segmenter.name}, from one click", segmenter
+    told = "from the mask"
 
-    def follow(self, film: LabelledFilm) -> Iterator[np.ndarray]:
-        tracker = self.segmenter.track([open_image(path) for path in film.images])
-        tracker.prompt(0, 1, points=[deepest(film.truths[0])[0]])
-        yield from (frame.segments.masks[0] for frame in tracker.run(1))
+    def tell(self, tracker: Tracker, truth: np.ndarray) -> None:
+        tracker.prompt(0, 1, mask=truth)
+
+
+class FromClick(Tracked):
+    """Given one click into the object's deepest point."""
+
+    told = "from one click"
+
+    def tell(self, tracker: Tracker, truth: np.ndarray) -> None:
+        tracker.prompt(0, 1, points=[deepest(truth)[0]])
 
 
 class Repeated(Follower):

@@ -81,6 +81,8 @@ def keep_freed_memory() -> None:
 MADV_DONTNEED = 4
 """Of Linux' <sys/mman.h>."""
 
+PAGE = mmap.PAGESIZE
+
 
 class MappedWeights:
     """The weight files that this process has mapped into its memory (Linux; elsewhere nothing is done).
@@ -104,6 +106,3 @@ class MappedWeights:
         first, last = -(-begin // PAGE) * PAGE, (begin + size) // PAGE * PAGE
         if last > first and any(low <= begin and begin + size <= high for low, high in self.ranges):
             ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_DONTNEED)
-
-
-PAGE = mmap.PAGESIZE

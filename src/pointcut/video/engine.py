@@ -56,10 +56,8 @@ class Engine:
 
     def track(self, frame: EncodedFrame, bank: MemoryBank, index: int, frames: int | None, backwards: bool) -> FrameMemory:
         """The object on a frame about which the user said nothing."""
-        device = frame.features.embedding.device
-        nothing = Prompts(points=torch.zeros(1, 1, 2, device=device), labels=torch.full((1, 1), PADDING, device=device))
         side = self._conditioned(frame, bank, index, frames, backwards)
-        found = self._decode(side, nothing, multimask=True)
+        found = self._decode(side, self._nothing(), multimask=True)
         return self.remember(frame, found, prompted=False)
 
     def answer(
@@ -90,14 +88,9 @@ class Engine:
         logits = mask * MASK_SCALE + MASK_SHIFT
         side = logits.shape[-1] // 4
         small = F.interpolate(logits, (side, side), mode="bilinear", antialias=True)
-        device = mask.device
-        nothing = Prompts(
-            points=torch.zeros(1, 1, 2, device=device),
-            labels=torch.full((1, 1), PADDING, device=device),
-            masks=self.memory.mask_downsample(mask),
-        )
+        drawn = self._nothing()._replace(masks=self.memory.mask_downsample(mask))
         bare = frame.side._replace(features=frame.features)  # without even the embedding of "nothing remembered"
-        found = self._decode(bare, nothing, multimask=False)
+        found = self._decode(bare, drawn, multimask=False)
         present = mask.flatten(1).gt(0).any(1)[:, None].float()
         pointer = present * found.pointer + (1 - present) * self.memory.no_obj_ptr
         return FrameMemory(small, present * MASK_SCALE + MASK_SHIFT, pointer, score=1.0)
@@ -109,6 +102,11 @@ class Engine:
         mask = (mask > 0).float() if prompted and self.binarize_prompted else mask.sigmoid()
         present = (found.present > 0).float()
         return replace(found, memory=self.memory.remember(frame.features.embedding, mask, present))
+
+    def _nothing(self) -> Prompts:
+        """The prompt of a frame about which nothing is said: one point that is none."""
+        device = self.net.device
+        return Prompts(points=torch.zeros(1, 1, 2, device=device), labels=torch.full((1, 1), PADDING, device=device))
 
     def _conditioned(self, frame: EncodedFrame, bank: MemoryBank, index: int, frames: int | None, backwards: bool) -> ImageSide:
         recalled = bank.recall(index, frames, backwards, signed=self.memory.config.pointer_times)
