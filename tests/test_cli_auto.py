@@ -56,7 +56,7 @@ def test_auto_goes_on_past_a_broken_picture(tmp_path: Path) -> None:
     broken.write_bytes(b"no picture")
     printed = call("auto", broken, CAT, "--points", 3, "--out", tmp_path, "--format", "coco", "--json", code=1)
     first, second = json.loads(printed)["images"]
-    assert first["error"] == "UnreadableImage"
+    assert first["error"] == "UnsupportedImage"
     assert "masks" in second
     assert [i["file_name"] for i in json.loads((tmp_path / "annotations.json").read_text())["images"]] == ["cat.jpg"]
 

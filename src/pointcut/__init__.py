@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .errors import (
+    BrokenImage,
     DeviceUnavailable,
     ImageTooLarge,
     InputError,
@@ -26,6 +27,7 @@ from .errors import (
     PointcutError,
     UnknownModel,
     UnreadableImage,
+    UnsupportedImage,
     WeightsMismatch,
     WeightsNotFound,
     WeightsRefused,
@@ -59,6 +61,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AutomaticConfig",
+    "BrokenImage",
     "Counted",
     "DeviceUnavailable",
     "EncodedImage",
@@ -76,6 +79,7 @@ __all__ = [
     "Segments",
     "UnknownModel",
     "UnreadableImage",
+    "UnsupportedImage",
     "WeightsMismatch",
     "WeightsNotFound",
     "WeightsRefused",

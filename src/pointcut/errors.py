@@ -2,7 +2,9 @@
 
 PointcutError                 catch this for all of them
 ├── InputError                what was passed in cannot be used
-│   ├── UnreadableImage       not an image, broken, or of a kind that needs an extra
+│   ├── UnreadableImage       no picture can be had from it
+│   │   ├── UnsupportedImage  not an image, or of a kind that is not read here
+│   │   └── BrokenImage       begins like an image, and is broken or cut off
 │   ├── ImageTooLarge         more pixels than the limit; nothing was decoded
 │   └── InvalidPrompt         a point outside the picture, a box of no area, shapes that do not match
 ├── ModelError                a model cannot be had
@@ -30,7 +32,15 @@ class InputError(PointcutError, ValueError):
 
 
 class UnreadableImage(InputError):
-    """Not an image, broken, or of a kind that needs an extra."""
+    """No picture can be had from it."""
+
+
+class UnsupportedImage(UnreadableImage):
+    """Not an image, or of a kind that is not read here."""
+
+
+class BrokenImage(UnreadableImage):
+    """Begins like an image, and is broken or cut off."""
 
 
 class ImageTooLarge(InputError):

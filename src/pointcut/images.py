@@ -20,7 +20,7 @@ from typing import IO, Literal, TypeAlias
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import ImageTooLarge, UnreadableImage
+from .errors import BrokenImage, ImageTooLarge, UnreadableImage, UnsupportedImage
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray"
 
@@ -83,9 +83,9 @@ def _from_file(file: IO[bytes], name: str, max_pixels: int) -> np.ndarray:
     head = file.read(64)
     file.seek(0)
     if not head:
-        raise UnreadableImage(f"{name}: the file is empty")
+        raise BrokenImage(f"{name}: the file is empty")
     if head[4:8] == b"ftyp" and head[8:12] in {b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim"}:
-        raise UnreadableImage(f"{name}: HEIC is not read yet; convert it to JPEG or PNG first")
+        raise UnsupportedImage(f"{name}: HEIC is not read yet; convert it to JPEG or PNG first")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
@@ -94,11 +94,11 @@ def _from_file(file: IO[bytes], name: str, max_pixels: int) -> np.ndarray:
     except Image.DecompressionBombError:
         raise ImageTooLarge(f"{name}: far more than the limit of {max_pixels / 1e6:g} million pixels") from None
     except UnidentifiedImageError:
-        raise UnreadableImage(f"{name}: not an image of a known kind ({', '.join(_decoders())})") from None
+        raise UnsupportedImage(f"{name}: not an image of a known kind ({', '.join(_decoders())})") from None
     except (UnreadableImage, ImageTooLarge):
         raise
     except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError, ArithmeticError, MemoryError) as e:
-        raise UnreadableImage(f"{name}: broken or cut off ({e})") from None
+        raise BrokenImage(f"{name}: broken or cut off ({e})") from None
 
 
 def _decoders() -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -144,6 +144,15 @@ class Segments:
         if isinstance(self.stored, np.ndarray):
             return [rle.encode(mask) for mask in self.stored]
         return list(self.stored)
+
+    def figures(self, row: int) -> dict[str, Any]:
+        """What is said of one mask to programs."""
+        return {
+            "score": round(float(self.scores[row]), 4),
+            "stability": round(float(self.stability[row]), 4),
+            "area": int(self.areas[row]),
+            "box_xyxy": self.boxes_xyxy[row].tolist(),
+        }
 
     def picture(self, kind: Kind) -> Image.Image:
         """A PIL image: `cutout` (RGBA), `mask` (grey) of all masks together, or `overlay` with prompts and scores."""

@@ -11,7 +11,7 @@ import typer
 from ..errors import PointcutError
 from . import parse
 from .options import DeviceName, ModelName, PrecisionName
-from .output import emit, failed, leave_if_failed, mask_figures, progress_bar, say
+from .output import emit, failed, leave_if_failed, progress_bar, say
 
 if TYPE_CHECKING:
     from ..automatic.config import AutomaticConfig
@@ -140,8 +140,7 @@ def record(image: Path, cut: Segments, model: str, files: list[Path], seconds: f
 
     whole = parents(cut).tolist()
     masks = [
-        mask_figures(cut, row) | {"part_of": whole[row] if whole[row] >= 0 else None, "rle": rle}
-        for row, rle in enumerate(cut.rle())
+        cut.figures(row) | {"part_of": whole[row] if whole[row] >= 0 else None, "rle": rle} for row, rle in enumerate(cut.rle())
     ]
     return {
         "image": str(image),

@@ -7,14 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from ..errors import PointcutError
-
-if TYPE_CHECKING:
-    from ..segments import Segments
 
 
 def say(text: str) -> None:
@@ -61,13 +58,3 @@ def leave_if_failed(errors: list[PointcutError], pictures: int) -> None:
     if pictures > 1:
         say(f"{pictures - len(errors)} of {pictures} pictures done, {len(errors)} failed")
     raise typer.Exit(errors[0].exit_code if pictures == 1 else 1)
-
-
-def mask_figures(cut: Segments, row: int) -> dict[str, Any]:
-    """What is said of one mask."""
-    return {
-        "score": round(float(cut.scores[row]), 4),
-        "stability": round(float(cut.stability[row]), 4),
-        "area": int(cut.areas[row]),
-        "box_xyxy": cut.boxes_xyxy[row].tolist(),
-    }

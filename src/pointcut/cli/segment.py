@@ -16,7 +16,7 @@ from ..errors import PointcutError
 from ..files import make_folder
 from . import parse
 from .options import DeviceName, ModelName, PrecisionName
-from .output import emit, failed, leave_if_failed, mask_figures, say
+from .output import emit, failed, leave_if_failed, say
 
 if TYPE_CHECKING:
     from ..segment.segmenter import Segmenter
@@ -187,7 +187,7 @@ def _prompt_record(request: Request) -> dict[str, Any]:
 
 
 def _mask_records(cut: Segments) -> list[dict[str, Any]]:
-    return [{"object": int(cut.objects[i])} | mask_figures(cut, i) | {"rle": rle} for i, rle in enumerate(cut.rle())]
+    return [{"object": int(cut.objects[i])} | cut.figures(i) | {"rle": rle} for i, rle in enumerate(cut.rle())]
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:
