@@ -25,6 +25,7 @@ $(BIN)/pointcut: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(BIN)/pointcut
 	@$(PIP) -e '.[dev]'
+	@$(PIP) --no-deps label-studio-sdk  # for one file of it: the rest would bring a second OpenCV
 	@touch $@
 
 try: $(BIN)/pointcut

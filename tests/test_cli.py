@@ -83,7 +83,7 @@ def test_json_of_several_pictures_with_a_broken_one(run: Callable[..., Done], tm
     assert done.returncode == 1
     first, second, third = json.loads(done.stdout)
     assert first["masks"][0]["area"] > 0
-    assert second["error"] == "UnsupportedImage"
+    assert second["error"] == "BrokenImage"
     assert third["image"].endswith("coffee.jpg")
     lines = done.stderr.splitlines()
     assert any(line.startswith(f"pointcut: {broken}: broken or cut off") for line in lines)

@@ -15,11 +15,11 @@ PACKAGE = Path(__file__).parents[1] / "src" / "pointcut"
 
 ROWS = [
     {"ahead", "errors", "files", "prompts", "masks", "rle", "components", "images", "draw", "segments", "arrange", "opencv"},
-    {"nets", "plotting", "export"},
+    {"nets", "plotting", "export", "client"},
     {"pixels", "weights"},
     {"automatic", "video"},
     {"segment"},
-    {"bench", "compat", "count", "evaluate"},
+    {"bench", "compat", "count", "evaluate", "server"},
     {"cli"},
     {"__main__"},
 ]
@@ -100,7 +100,7 @@ HELP = "from typer.testing import CliRunner; import pointcut.cli.main as m; CliR
 )
 def test_light_imports(code: str, allowed: set[str]) -> None:
     """Nothing heavy is loaded before it is needed: the set of modules is checked, not the time."""
-    heavy = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "transformers", "matplotlib", "cv2"}
+    heavy = {"torch", "numpy", "PIL", "safetensors", "huggingface_hub", "transformers", "matplotlib", "cv2", "fastapi", "httpx"}
     script = f"{code}\nimport sys, json; print(json.dumps(sorted({heavy!r} & set(sys.modules))))"
     got = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert set(json.loads(got.stdout.splitlines()[-1])) <= allowed

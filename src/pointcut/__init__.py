@@ -25,6 +25,7 @@ from .errors import (
     ModelError,
     OutputError,
     PointcutError,
+    ServerError,
     UnknownModel,
     UnreadableImage,
     UnsupportedImage,
@@ -36,6 +37,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .arrange import label_map, parents, select, without_duplicates
     from .automatic.config import AutomaticConfig
+    from .client import Client
     from .count import Counted, count_objects
     from .images import Frame, open_image
     from .plotting import show, show_mask
@@ -49,6 +51,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "arrange": ("label_map", "parents", "select", "without_duplicates"),
     "automatic.config": ("AutomaticConfig",),
+    "client": ("Client",),
     "count": ("Counted", "count_objects"),
     "images": ("Frame", "open_image"),
     "prompts": ("Prompt",),
@@ -62,6 +65,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "AutomaticConfig",
     "BrokenImage",
+    "Client",
     "Counted",
     "DeviceUnavailable",
     "EncodedImage",
@@ -77,6 +81,7 @@ __all__ = [
     "Prompt",
     "Segmenter",
     "Segments",
+    "ServerError",
     "UnknownModel",
     "UnreadableImage",
     "UnsupportedImage",

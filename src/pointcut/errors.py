@@ -12,6 +12,7 @@ PointcutError                 catch this for all of them
 │   ├── WeightsNotFound       known, but not on this machine, and it cannot be downloaded now
 │   ├── WeightsRefused        the file could run code, or holds more than plain tensors
 │   └── WeightsMismatch       broken or incomplete, a digest that differs, or tensors of another network
+├── ServerError               a server refused, failed, or cannot be reached
 ├── DeviceUnavailable         the device that was asked for is not on this machine
 ├── MissingExtra              an optional dependency is not installed
 └── OutputError               a result cannot be written
@@ -73,6 +74,15 @@ class WeightsRefused(ModelError):
 
 class WeightsMismatch(ModelError):
     """A broken or incomplete file, a digest that differs, or tensors of another network."""
+
+
+class ServerError(PointcutError):
+    """A server refused, failed, or cannot be reached."""
+
+    def __init__(self, message: str, status: int, code: str) -> None:
+        """status: of HTTP, 0 where there was no answer. code: the server's own word for it."""
+        super().__init__(message)
+        self.status, self.code = status, code
 
 
 class DeviceUnavailable(PointcutError):

@@ -21,6 +21,7 @@ from .count import count
 from .evaluate import evaluate
 from .output import fail
 from .segment import segment
+from .serve import serve
 from .track import track
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ app.command(no_args_is_help=True)(count)
 app.command(no_args_is_help=True)(track)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(bench)
+app.command()(serve)
 app.add_typer(models.app, name="models")
 
 

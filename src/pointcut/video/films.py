@@ -64,6 +64,15 @@ class FilmFrames(Frames):
     def seconds(self, index: int) -> float | None:
         return self._at(index)[1]
 
+    def announced(self) -> int:
+        """How many frames the file holds, counted without decoding them."""
+        av = pyav()
+        try:
+            with self.path.open("rb") as file, self._container(av, file) as container:
+                return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
+        except av.FFmpegError:
+            return self._next  # it breaks off: what was decoded so far is what is sure
+
     def _at(self, index: int) -> tuple[np.ndarray, float | None]:
         if index < 0:
             raise IndexError(index)

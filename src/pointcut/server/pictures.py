@@ -1,0 +1,187 @@
+"""`/v1/images` and `/v1/segment`: encode once, ask many times."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from threading import Event
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from ..errors import InvalidPrompt
+from .lanes import Late
+from .problems import Problem, problem_of, request_id_of
+from .service import Kept, Service
+from .uploads import checked, picture_in
+from .wire import (
+    EverythingRequest,
+    ImageAnswer,
+    ImageRequest,
+    OneShotRequest,
+    ProblemAnswer,
+    SegmentAnswer,
+    SegmentRequest,
+    masks_in,
+    preview_out,
+    segments_out,
+)
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemAnswer, "content": {"application/problem+json": {}}}
+    for status in (401, 404, 410, 413, 415, 422, 429, 504)
+}
+
+router = APIRouter(prefix="/v1", responses=PROBLEMS)
+
+
+def service_of(request: Request) -> Service:
+    return request.app.state.service
+
+
+Served = Annotated[Service, Depends(service_of)]
+
+
+def body_of(*kinds: type[Any]) -> dict[str, Any]:
+    """OpenAPI's words for a body that is a file, a form with a file, or JSON."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": {"type": "string", "format": "binary"}, "prompt": {"type": "string"}},
+    }
+    content: dict[str, Any] = {"image/*": binary, "multipart/form-data": {"schema": form}}
+    for kind in kinds:
+        content["application/json"] = {"schema": kind.model_json_schema(ref_template="#/components/schemas/{model}")}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.post("/images", status_code=201, responses={201: {"model": ImageAnswer}}, openapi_extra=body_of(ImageRequest))
+async def upload(request: Request, service: Served, model: str | None = None) -> Response:
+    """Uploads a picture and encodes it; the handle in the answer is what prompts are sent to.
+
+    The body is the file itself, a form with one file, or JSON with `image` (base64) or `url`.
+    """
+    data, said = await picture_in(request, service.config)
+    found = await service.upload(request, data, model or checked(ImageRequest, said).model)
+    photo = found.kept.photo
+    height, width = photo.size
+    answer = {"id": found.handle, "width": width, "height": height, "model": photo.model, "cached": found.cached}
+    seconds = {name: round(value, 4) for name, value in found.seconds.items()}
+    return JSONResponse(answer | {"seconds": seconds}, 200 if found.cached else 201)
+
+
+@router.delete("/images/{id}", status_code=204)
+async def forget(request: Request, service: Served, id: str) -> Response:
+    """Forgets a picture and what was answered about it."""
+    service.handles.model(request.state.owner, id)
+    service.forget(id)
+    return Response(status_code=204)
+
+
+@router.post("/images/{id}/segment", responses={200: {"model": SegmentAnswer}})
+async def segment(request: Request, service: Served, id: str, asked: SegmentRequest) -> Response:
+    """Masks for what is pointed at: three candidates for a single click, one otherwise."""
+    kept = service.kept(request.state.owner, id)
+    return JSONResponse(await service.ask(request, service.clicks, answering(service, id, kept, asked)))
+
+
+@router.post("/segment", responses={200: {"model": SegmentAnswer}}, openapi_extra=body_of(OneShotRequest))
+async def segment_at_once(request: Request, service: Served) -> Response:
+    """A picture and a prompt in one request: a form with the file and JSON in the field `prompt`, or JSON with `image`."""
+    data, said = await picture_in(request, service.config)
+    asked = checked(OneShotRequest, said)
+    found = await service.upload(request, data, asked.model)
+    return JSONResponse(await service.ask(request, service.clicks, answering(service, found.handle, found.kept, asked)))
+
+
+def answering(service: Service, handle: str, kept: Kept, asked: SegmentRequest) -> Callable[[], dict[str, Any]]:
+    """The work of one prompt, for the lane of clicks."""
+    photo = kept.photo
+
+    def work() -> dict[str, Any]:
+        started = time.perf_counter()
+        height, width = photo.size
+        about = {"id": handle, "width": width, "height": height, "model": photo.model}
+        if "preview" in asked.output:
+            if len(asked.output) > 1 or asked.mask is not None or asked.previous is not None:
+                raise InvalidPrompt("a preview stands alone: points, labels and a box, and no other output")
+            return {**about, **preview_out(photo, asked), "seconds": {"segment": round(time.perf_counter() - started, 4)}}
+        mask = masks_in(asked.mask, photo.size)
+        if asked.previous is not None:
+            if mask is not None:
+                raise InvalidPrompt("give previous (an answer to refine) or mask (a rough mask), not both")
+            mask = service.recall(handle, asked.previous)
+        cut = photo.segment(asked.points, asked.labels, asked.boxes, mask, multimask=asked.multimask)
+        best = cut.best
+        result = service.remember(handle, kept, best.logits)
+        shown = cut if asked.candidates == "all" else best
+        masks = segments_out(shown, asked.output)
+        seconds = {"segment": round(time.perf_counter() - started, 4)}
+        return {**about, "result": result, "best": shown.best_rows.tolist(), "masks": masks, "seconds": seconds}
+
+    return work
+
+
+@router.post("/images/{id}/everything")
+async def everything(
+    request: Request, service: Served, id: str, asked: Annotated[EverythingRequest | None, Body()] = None
+) -> Response:
+    """Everything in the picture, without a prompt. The answer is a stream of JSON lines: `progress` now and then, then
+    `result` with the masks, best first; or `error` with a problem."""
+    photo = service.kept(request.state.owner, id).photo
+    config = (asked or EverythingRequest()).config(photo.model)
+    loop, lines = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any] | None]()
+    stopped = Event()
+
+    def say(line: dict[str, Any] | None) -> None:
+        loop.call_soon_threadsafe(lines.put_nowait, line)
+
+    def progress(done: int, total: int) -> None:
+        if stopped.is_set():
+            raise Late
+        say({"type": "progress", "done": done, "total": total})
+
+    def work() -> None:
+        cut = photo.segment_everything(config, progress)
+        say(
+            {
+                "type": "result",
+                "masks": segments_out(cut, ["rle"]),
+                "points": [prompt.points[0].tolist() for prompt in cut.prompts],
+            }
+        )
+
+    job = service.submit(service.long, work, service.limits.search)
+    job.future.add_done_callback(lambda _: loop.call_soon_threadsafe(lines.put_nowait, None))
+
+    async def stream() -> AsyncIterator[str]:
+        until = time.monotonic() + service.limits.search
+        yield line_of({"type": "progress", "done": 0, "total": None})
+        try:
+            while (line := await asyncio.wait_for(lines.get(), until - time.monotonic())) is not None:
+                yield line_of(line)
+            error = None if job.future.cancelled() else job.future.exception()
+            if error is not None:
+                raise error
+        except (TimeoutError, Late):
+            yield line_of(problem_line(request, Problem(504, "deadline", "the search took too long; ask for fewer points")))
+        except Exception as error:
+            yield line_of(problem_line(request, problem_of(error)))
+        finally:
+            stopped.set()
+            job.cancel()
+
+    return StreamingResponse(stream(), media_type="application/x-ndjson")
+
+
+def line_of(value: dict[str, Any]) -> str:
+    return json.dumps(value) + "\n"
+
+
+def problem_line(request: Request, problem: Problem) -> dict[str, Any]:
+    """A problem within a stream that has begun."""
+    return {**problem.document(request_id_of(request.scope)), "type": "error"}
