@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +11,7 @@ from threading import Event
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
+from PIL import Image
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ..errors import InvalidPrompt
@@ -74,6 +76,19 @@ async def upload(request: Request, service: Served, model: str | None = None) ->
     return JSONResponse(answer | {"seconds": seconds}, 200 if found.cached else 201)
 
 
+@router.get("/images/{id}/picture", responses={200: {"content": {"image/png": {}}}})
+async def picture(request: Request, service: Served, id: str) -> Response:
+    """The picture as it is segmented, upright: for kinds of files that a browser does not show."""
+    photo = service.kept(request.state.owner, id).photo
+
+    def work() -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(photo.image).save(buffer, format="PNG", compress_level=1)
+        return buffer.getvalue()
+
+    return Response(await service.ask(request, service.decodes, work), media_type="image/png")
+
+
 @router.delete("/images/{id}", status_code=204)
 async def forget(request: Request, service: Served, id: str) -> Response:
     """Forgets a picture and what was answered about it."""
@@ -117,7 +132,7 @@ def answering(service: Service, handle: str, kept: Kept, asked: SegmentRequest) 
             mask = service.recall(handle, asked.previous)
         cut = photo.segment(asked.points, asked.labels, asked.boxes, mask, multimask=asked.multimask)
         best = cut.best
-        result = service.remember(handle, kept, best.logits)
+        result = service.remember(handle, kept, cut)
         shown = cut if asked.candidates == "all" else best
         masks = segments_out(shown, asked.output)
         seconds = {"segment": round(time.perf_counter() - started, 4)}

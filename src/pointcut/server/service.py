@@ -13,9 +13,11 @@ import numpy as np
 from fastapi import Request
 from starlette.types import Scope
 
+from ..errors import InvalidPrompt
 from ..images import open_image
 from ..segment.segmenter import Segmenter
 from ..segment.session import EncodedImage
+from ..segments import Segments
 from .config import ServerConfig
 from .films import Films
 from .lanes import Busy, Job, Lane, Late
@@ -25,7 +27,7 @@ from .shelf import Budget, Handles, Shelf, bytes_of
 
 Answer = TypeVar("Answer")
 
-RESULTS = 16
+RESULTS = 8
 """Answers of one picture that can still be refined."""
 
 TOGETHER = 4
@@ -186,21 +188,25 @@ class Service:
         for key in (handle, *((handle, slot) for slot in range(RESULTS))):
             self.shelf.drop(key)
 
-    def remember(self, handle: str, kept: Kept, logits: np.ndarray) -> str:
+    def remember(self, handle: str, kept: Kept, cut: Segments) -> str:
         """Keeps what refines an answer; gives its name."""
         number = next(kept.results)
-        self.shelf.put((handle, number % RESULTS), (number, logits), logits.nbytes)
+        self.shelf.put((handle, number % RESULTS), (number, cut.logits, cut.best_rows), cut.logits.nbytes)
         return str(number)
 
     def recall(self, handle: str, result: str) -> np.ndarray:
-        """The logits of an answer's best masks. Raises Problem 410."""
-        number = int(result) if result.isdigit() and len(result) < 18 else -1
+        """The logits of an answer's best masks, or, for `RESULT/ROW`, of one of them. Raises Problem 410 or InvalidPrompt."""
+        name, _, row = result.partition("/")
+        number = int(name) if name.isdecimal() and len(name) < 18 else -1
         found = self.shelf.get((handle, number % RESULTS))
         if found is None or found[0] != number:
             raise Problem(
                 410, "previous_gone", "the answer to be refined is not kept any more: ask without previous, or repeat it"
             )
-        return found[1]
+        _, logits, best = found
+        if row and not (row.isdecimal() and int(row) < len(logits)):
+            raise InvalidPrompt(f"the answer to be refined has rows 0 to {len(logits) - 1}, got {row!r}")
+        return logits[[int(row)]] if row else logits[best]
 
     def figures(self) -> bytes:
         """For Prometheus."""

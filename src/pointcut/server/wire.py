@@ -71,7 +71,8 @@ class SegmentRequest(PromptRequest):
     mask: WireRle | Annotated[list[WireRle], Field(min_length=1, max_length=OBJECTS)] | None = None
     """A rough mask of the picture's size."""
     previous: Annotated[str, Field(max_length=20)] | None = None
-    """`result` of an earlier answer about this picture, to be refined; give all clicks so far with it."""
+    """`result` of an earlier answer about this picture, to be refined, or `result/row` for one of its masks; give all clicks so
+    far with it."""
     multimask: bool | None = None
     """Three candidates an object, or one; null: three where a single click is all there is."""
     output: Annotated[list[Output], Field(min_length=1, max_length=5)] = ["rle"]
