@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from ..errors import ImageTooLarge, InputError, MissingExtra
+from .bank import POINTERS
 from .frames import KEPT, Frames
 
 CONTAINERS = ((4, b"ftyp", "mp4"), (4, b"moov", "mp4"), (0, b"\x1a\x45\xdf\xa3", "matroska"), (0, b"GIF8", "gif"))
@@ -57,6 +59,9 @@ class FilmFrames(Frames):
             self[0]
         except IndexError:
             raise InputError(f"{path}: holds no frame that can be decoded ({self.broken or 'it is empty'})") from None
+        few = self.announced(POINTERS)
+        if few < POINTERS:  # so short that the tracker's arithmetic takes notice: known before anybody reads to the end
+            self.count = few
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self._at(index)[0]
@@ -64,12 +69,13 @@ class FilmFrames(Frames):
     def seconds(self, index: int) -> float | None:
         return self._at(index)[1]
 
-    def announced(self) -> int:
-        """How many frames the file holds, counted without decoding them."""
+    def announced(self, most: int | None = None) -> int:
+        """How many frames the file holds, counted without decoding them, and no further than `most`."""
         av = pyav()
         try:
             with self.path.open("rb") as file, self._container(av, file) as container:
-                return sum(1 for packet in container.demux(container.streams.video[0]) if packet.size)
+                packets = (packet for packet in container.demux(container.streams.video[0]) if packet.size)
+                return sum(1 for _ in islice(packets, most))
         except av.FFmpegError:
             return self._next  # it breaks off: what was decoded so far is what is sure
 

@@ -21,7 +21,7 @@ export class Film {
     this.go(0, true);
   }
 
-  then(deed) {
+  do(deed) {
     this.queue = this.queue.then(deed).catch((error) => complain(error.message));
     return this.queue;
   }
@@ -49,7 +49,7 @@ export class Film {
   // Prompts
 
   point(x, y, label) {
-    return this.then(() => {
+    return this.do(() => {
       const [state, object] = target(this.state), key = `${this.number}/${object.id}`;
       const said = this.said.get(key) ?? { points: [], box: null };
       if (!label && !said.points.length && !this.mask(object)) throw new Error("First click what belongs to the object; then exclude what does not.");
@@ -58,7 +58,7 @@ export class Film {
   }
 
   box(box) {
-    return this.then(() => {
+    return this.do(() => {
       const now = active(this.state) && this.mask(active(this.state)) ? activate(this.state, null) : this.state;
       const [state, object] = target(now);
       return this.tell(state, object, `${this.number}/${object.id}`, { points: [], box });
@@ -94,7 +94,7 @@ export class Film {
     if (this.tracking) { this.tracking.abort(); return; }
     if (!this.state.objects.length) { complain("Click an object first; Track then follows it through the film."); return; }
     const stop = (this.tracking = new AbortController()), from = this.number;
-    this.then(async () => {
+    this.do(async () => {
       $("track").textContent = "Stop";
       let last = from;
       try {
@@ -124,7 +124,7 @@ export class Film {
   recolour() {}
   remove(id = this.state.active) {
     if (id === null) return;
-    this.then(async () => {
+    this.do(async () => {
       await api.removeFrom(this.id, id);
       for (const row of this.rows.values()) row.delete(id);
       for (const key of [...this.said.keys()]) if (key.endsWith(`/${id}`)) this.said.delete(key);
@@ -139,7 +139,7 @@ export class Film {
   save() {}
 
   takeAway(format) {
-    return this.then(async () => {
+    return this.do(async () => {
       const done = busy("Writing the film…");
       try {
         const blob = await api.render(this.id, format);

@@ -8,6 +8,7 @@ import { holds } from "./rle.js";
 import { coco, copy, cutout, download, maskPicture } from "./takeaway.js";
 
 const $ = (id) => document.getElementById(id);
+const COARSE = matchMedia("(pointer: coarse)").matches;
 const FOUND = [[0, 150, 160], [214, 40, 90], [245, 124, 0], [56, 158, 62], [130, 70, 220], [196, 150, 0]];
 
 export class Photo {
@@ -53,14 +54,14 @@ export class Photo {
     this.hovering.at(free ? x : null, y);
   }
 
-  /** One deed after another; what goes wrong is said, and nothing is changed by it. */
-  then(deed) {
+  /** One deed after another; what goes wrong is said, and nothing is changed by it. (Not `then`: `await` would call it.) */
+  do(deed) {
     this.queue = this.queue.then(deed).catch((error) => complain(error.message));
     return this.queue;
   }
 
   point(x, y, label) {
-    return this.then(async () => {
+    return this.do(async () => {
       const kept = label && this.found.length ? this.under(x, y) : null;
       if (kept) return this.keep(kept);
       const [state, object] = doc.target(this.state);
@@ -70,7 +71,7 @@ export class Photo {
   }
 
   box(box) {
-    return this.then(async () => {
+    return this.do(async () => {
       const now = doc.active(this.state)?.masks.length ? doc.activate(this.state, null) : this.state; // a box is another object
       const [state, object] = doc.target(now);
       await this.answer(state, { ...object, box });
@@ -109,12 +110,12 @@ export class Photo {
 
   everything() {
     const stop = new AbortController();
-    return this.then(async () => {
+    return this.do(async () => {
       const done = busy("Finding everything…", () => stop.abort());
       try {
         for await (const line of api.lines(`/v1/images/${this.id}/everything`, {}, stop.signal)) {
           if (line.type === "progress" && line.total) share(line.done / line.total);
-          if (line.type === "result") this.found = line.masks.map((mask, i) => ({ mask, colour: FOUND[i % FOUND.length] }));
+          if (line.type === "result") this.found = line.masks.map((mask, i) => ({ mask, colour: FOUND[i % FOUND.length] })).sort((a, b) => b.mask.area - a.mask.area);
         }
         tell(`${this.found.length} things were found.`);
       } catch (error) {
@@ -193,8 +194,8 @@ export class Photo {
 
   hint(object) {
     if (this.found.length && !object) return "Click something that was found to keep it";
-    if (!object?.masks.length) return "Move to see what lies under the pointer, click to take it, or drag a box";
-    return object.points.length + (object.box ? 1 : 0) < 2 ? "Click where more belongs to it; right-click where it took too much" : "";
+    if (!object?.masks.length) return COARSE ? "Tap what you want; two fingers zoom" : "Move to see what lies under the pointer, click to take it, or drag a box";
+    return object.points.length + (object.box ? 1 : 0) < 2 ? `Click where more belongs to it; ${COARSE ? "Exclude and tap" : "right-click"} where it took too much` : "";
   }
 
   // Taking away
@@ -209,7 +210,7 @@ export class Photo {
 
   save(kind) {
     if (!this.scope().length) { complain("Click an object first."); return undefined; }
-    return this.then(async () => {
+    return this.do(async () => {
       if (kind === "copy") {
         await copy(cutout(this.bitmap, this.masks())).catch(() => { throw new Error("The browser does not let this page use the clipboard; save the PNG instead."); });
         tell("The cut-out is on the clipboard.");

@@ -35,9 +35,9 @@ export class Stage {
   fit() {
     const [width, height] = this.size;
     if (!width) return;
-    const room = this.root.getBoundingClientRect(), margin = Math.min(64, room.height * 0.12);
-    const scale = Math.min((room.width - 24) / width, (room.height - 2 * margin) / height);
-    this.view = { scale, x: (room.width - width * scale) / 2, y: (room.height - height * scale) / 2 };
+    const room = this.root.getBoundingClientRect(), [above, below] = [72, 64]; // the tools; the hint or the time line
+    const scale = Math.max(0.02, Math.min((room.width - 24) / width, (room.height - above - below) / height));
+    this.view = { scale, x: (room.width - width * scale) / 2, y: above + (room.height - above - below - height * scale) / 2 };
     this.paint();
   }
 
