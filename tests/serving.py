@@ -36,14 +36,14 @@ class Served:
     def raw(self, request: bytes, wait: float = 10.0) -> bytes:
         """What comes back for these very bytes, until the server closes or is silent."""
         with socket.create_connection(self.place, timeout=wait) as line:
-            line.sendall(request)
             parts = []
             try:
+                line.sendall(request)
                 while part := line.recv(65536):
                     parts.append(part)
                     if b"\r\n\r\n" in b"".join(parts) and b"connection: close" not in request.lower():
                         break
-            except TimeoutError:
+            except (TimeoutError, ConnectionError):
                 pass
             return b"".join(parts)
 

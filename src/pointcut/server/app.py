@@ -61,7 +61,7 @@ def create_app(config: ServerConfig, models: Sequence[Segmenter]) -> tuple[ASGIA
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
-    for kind in (PointcutError, Problem, RequestValidationError, HTTPException):
+    for kind in (PointcutError, Problem, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)
     for part in (pictures, videos, operations, cvat, labelstudio, page):
         app.include_router(part.router)

@@ -49,6 +49,9 @@ HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 
+HEAD = 32_768
+"""Bytes of a request's address and headers."""
+
 PATIENCE = 2.0
 """Seconds for which the rest of a refused body is read and thrown away, so that the client gets to read why."""
 
@@ -135,6 +138,8 @@ class Guard:
     def _admit(self, scope: Scope, headers: dict[str, str]) -> None:
         """Raises Problem unless the request may go on."""
         path, config = scope["path"], self.config
+        if sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope["raw_path"]) > HEAD:
+            raise Problem(431, "head_too_large", f"a request's address and headers may have {HEAD} bytes")
         if path == "/livez":
             return
         if config.tokens and path not in OPEN:

@@ -41,6 +41,7 @@ TITLES = {
     421: "Wrong host",
     422: "Cannot be used",
     429: "Busy",
+    431: "Too large",
     500: "Internal error",
     501: "Not installed",
     502: "Not fetched",

@@ -1,0 +1,595 @@
+"""Who may ask, how much, how slowly: the guard, the listener, the lanes, and what is fetched from elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
+import psutil
+import pytest
+
+from pointcut.errors import InputError
+from pointcut.server.config import Limits, ServerConfig
+from pointcut.server.fetch import fetch, fetch_checked, public
+from pointcut.server.guard import without_port
+from pointcut.server.problems import Problem
+
+from conftest import PHOTOS
+from serving import Served, serving, until
+
+CAT = (PHOTOS / "cat.jpg").read_bytes()
+JSON = {"Content-Type": "application/json"}
+
+SLOW = """
+import time
+from pointcut.segment.session import EncodedImage
+whole = EncodedImage.segment
+def slow(self, points=None, *rest, **more):
+    if points and points[0][0] == 7:
+        time.sleep(points[0][1] / 10)
+    return whole(self, points, *rest, **more)
+EncodedImage.segment = slow
+"""
+"""A click at x = 7 takes y tenths of a second: the faults of the network are played so that they come when they are wanted."""
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Served]:
+    """A server with tight limits."""
+    limits = "Limits(body=1_000_000, json=200_000, receipt=2.0, compute=1.0, queue=3, frames=3)"
+    with serving(config=f"limits={limits}", setup=SLOW) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def handle(small: Served) -> str:
+    with small.http() as http:
+        return http.post("/v1/images", content=CAT).json()["id"]
+
+
+@pytest.fixture(autouse=True)
+def lives_on(small: Served) -> Iterator[None]:
+    yield
+    with small.http() as http:
+        assert http.get("/readyz").status_code == 200
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+# Starting
+
+
+def test_others_need_a_token() -> None:
+    with pytest.raises(InputError, match="give a secret with --token"):
+        ServerConfig(host="0.0.0.0")
+    with pytest.raises(InputError, match="at least 8"):
+        ServerConfig(tokens=("short",))
+    assert "secret-enough" not in repr(ServerConfig(host="0.0.0.0", tokens=("secret-enough",)))
+    assert ServerConfig().local
+    assert ServerConfig(host="::1").local
+
+
+# How much
+
+
+def test_large_bodies(small: Served) -> None:
+    large = b"x" * 1_100_000
+    with small.http() as http:
+        assert code(http.post("/v1/images", content=large)) == (413, "body_too_large")
+        assert code(http.post("/v1/images", content=iter([large]))) == (413, "body_too_large")
+        assert code(http.post("/v1/images", files={"file": large})) == (413, "body_too_large")
+        assert code(http.post("/v1/images/x/segment", content=b" " * 300_000, headers=JSON)) == (413, "body_too_large")
+
+
+def test_the_default_cap() -> None:
+    assert Limits().body == 50_000_000
+    with serving() as server, server.http() as http:
+        before = psutil.Process(server.process.pid).memory_info().rss
+        assert code(http.post("/v1/images", content=iter([b"x" * 1_000_000] * 51))) == (413, "body_too_large")
+        assert psutil.Process(server.process.pid).memory_info().rss < before + 120e6
+
+
+def test_a_body_of_tiny_chunks(small: Served) -> None:
+    head = b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    answer = small.raw(head + b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n")
+    assert answer.split()[1] in (b"415", b"400", b"408")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\nRange: bytes=" + b"0-," * 34_000 + b"\r\nConnection: close\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+        + b"".join(b"X-%d: y\r\n" % i for i in range(20_000))
+        + b"Connection: close\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00connection: close\r\n\r\n",
+    ],
+    ids=["range", "headers", "path", "tls"],
+)
+def test_giant_heads(small: Served, request_: bytes) -> None:
+    assert small.raw(request_).split()[1:2] in ([b"400"], [b"431"], [])  # an answer, or a closed line
+
+
+def test_forms_of_many_parts(small: Served) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="a%d"\r\n\r\nx\r\n'
+    many = b"".join(part % i for i in range(10_000)) + b"--b--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    with small.http() as http:
+        assert code(http.post("/v1/images", content=many, headers=headers)) == (422, "invalid_request")
+        preamble = b"z" * 900_000 + b"\r\n--b--\r\n"
+        assert http.post("/v1/images", content=preamble, headers=headers).status_code == 422
+        assert http.post("/v1/images", content=b"x", headers={"Content-Type": "multipart/form-data"}).status_code == 422
+        zipped = {"Content-Encoding": "gzip"}
+        assert code(http.post("/v1/images", content=CAT, headers=zipped)) == (415, "encoded_body")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"points": [[NaN, 1]]}',
+        b'{"points": [[1e999, 1]]}',
+        b'{"points": [[Infinity, 1]]}',
+        b'{"points": [' + b"[1,1]," * 30_000 + b"[1,1]]}",
+        b'{"points": [[1]]}',
+        b'{"points": [[1, 1]], "labels": [2]}',
+        b'{"points": [[1, 1]], "multimask": "perhaps"}',
+        b'{"boxes": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'{"points": [[1, 1]], "outputs": ["rle"]}',
+        b'{"previous": "' + b"9" * 1000 + b'"}',
+        b"\xff\xfe",
+        b"",
+        b"[]",
+        b'"x"',
+    ],
+)
+def test_hostile_json(small: Served, handle: str, body: bytes) -> None:
+    with small.http() as http:
+        answer = http.post(f"/v1/images/{handle}/segment", content=body, headers=JSON)
+        assert code(answer) == (422, "invalid_request")
+        assert len(answer.content) < 5000
+        assert (
+            http.post(f"/v1/images/{handle}/everything", content=b'{"points_per_side": 1000000000}', headers=JSON).status_code
+            == 422
+        )
+
+
+def test_a_film_that_never_ends(small: Served, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from films import write_film
+
+    film = write_film(tmp_path_factory.mktemp("film") / "a.mp4", 6).read_bytes()
+    with small.http() as http:
+        path = f"/v1/videos/{http.post('/v1/videos', content=film).json()['id']}"
+        http.post(f"{path}/prompt", json={"frame": 0, "object": 1, "points": [[30, 48]]})
+        with http.stream("POST", f"{path}/track", json={}) as answer:
+            lines = [json.loads(line) for line in answer.iter_lines()]
+        assert [line["type"] for line in lines] == ["frame"] * 3 + ["error"]
+        assert lines[-1]["code"] == "film_too_long"
+        http.delete(path)
+
+
+# How slowly
+
+
+def test_dawdlers_are_cut_off_while_others_are_served(small: Served) -> None:
+    lines = []
+    try:
+        for i in range(500):
+            line = socket.create_connection(small.place)
+            line.sendall(
+                b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\n" + (b"Content-Length: 9\r\n\r\nx" if i % 2 else b"X")
+            )
+            lines.append(line)
+        began = time.monotonic()
+        with small.http() as http:
+            assert http.get("/livez").status_code == 200
+        assert time.monotonic() - began < 2  # the others' deadline
+        time.sleep(1)
+        for line in lines[::2]:
+            line.sendall(b"y")  # a byte now and then buys no time
+        for line in lines:
+            line.settimeout(10)
+            answer = line.recv(1000)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
+    finally:
+        for line in lines:
+            line.close()
+
+
+def test_a_slow_answer_is_given_up_and_the_next_is_not(small: Served, handle: str) -> None:
+    with small.http() as http:
+        assert code(http.post(f"/v1/images/{handle}/segment", json={"points": [[7, 20]]})) == (504, "deadline")
+        assert until(lambda: http.post(f"/v1/images/{handle}/segment", json={"points": [[220, 150]]}).status_code == 200)
+
+
+def test_a_flood_is_sent_away(small: Served, handle: str) -> None:
+    def click(_: int) -> tuple[int, str | None]:
+        with small.http() as http:
+            answer = http.post(f"/v1/images/{handle}/segment", json={"points": [[7, 3]]})
+            return answer.status_code, answer.headers.get("retry-after")
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(click, range(12)))
+    assert {status for status, _ in answers} <= {200, 429, 504}
+    assert (429, "1") in answers
+    assert 200 in [status for status, _ in answers]
+
+
+def clicks(http: httpx.Client) -> float:
+    """How many the server has answered, when the last is counted."""
+    time.sleep(0.2)
+    return float(re.search(r'pointcut_lane_tasks_total{lane="click"} (\S+)', http.get("/metrics").text)[1])  # type: ignore[index]
+
+
+def test_who_leaves_is_not_waited_for(small: Served, handle: str) -> None:
+    with small.http() as http:
+        assert until(lambda: http.post(f"/v1/images/{handle}/segment", json={"points": [[220, 150]]}).status_code == 200)
+        before = clicks(http)
+        body = json.dumps({"points": [[7, 5]]}).encode()
+        head = f"POST /v1/images/{handle}/segment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        lines = [socket.create_connection(small.place) for _ in range(3)]
+        for line in lines:
+            line.sendall(head.encode() + body)
+            time.sleep(0.05)
+        for line in lines[1:]:
+            line.close()
+        lines[0].recv(100)
+        assert http.post(f"/v1/images/{handle}/segment", json={"points": [[220, 150]]}).status_code == 200
+        assert clicks(http) == before + 2  # the first, and the last; those who left were not begun
+        lines[0].close()
+
+
+def test_an_orderly_end() -> None:
+    with serving(config="limits=Limits(queue=20)", setup=SLOW) as server, server.http() as http:
+        handle = http.post("/v1/images", content=CAT).json()["id"]
+
+        def click(_: int) -> int:
+            with server.http() as own:
+                return own.post(f"/v1/images/{handle}/segment", json={"points": [[7, 2]]}).status_code
+
+        with ThreadPoolExecutor(10) as pool:
+            answers = [pool.submit(click, i) for i in range(10)]
+            assert until(lambda: 'pointcut_lane_waiting{lane="click"} 9.0' in http.get("/metrics").text, 3)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            assert code(http.get("/readyz")) == (503, "draining")
+            refused = http.post("/v1/images", content=CAT)
+            assert code(refused) == (503, "draining")
+            assert refused.headers["retry-after"]
+            assert http.get("/livez").status_code == 200
+            assert [answer.result() for answer in answers] == [200] * 10
+        http.close()
+        assert server.process.wait(10) == 0
+
+
+# Who
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Served]:
+    with serving("--token", "first-secret", env={"POINTCUT_TOKEN": ""}) as server:
+        yield server
+
+
+PATHS = (
+    "/",
+    "/assets/main.js",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/v1/models",
+    "/v1/images/x/picture",
+    "/label-studio/health",
+    "/nowhere",
+)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Authorization": "Bearer wrong"}, {"Host": "a/?x="}, {"Cookie": "pointcut_session=x"}, {"Authorization": "Basic !!"}],
+)
+def test_without_the_token(guarded: Served, headers: dict[str, str]) -> None:
+    with guarded.http(headers=headers) as http:
+        assert http.get("/livez").status_code == 200
+        for path in PATHS:
+            assert http.get(path).status_code == 401, path
+        assert code(http.post("/v1/images", content=CAT)) == (401, "token_needed")
+
+
+def test_with_the_token(guarded: Served) -> None:
+    for headers in (
+        {"Authorization": "Bearer first-secret"},
+        {"Authorization": httpx.BasicAuth("me", "first-secret")._auth_header},
+    ):
+        with guarded.http(headers=headers) as http:
+            assert http.get("/v1/models").status_code == 200
+
+
+def test_a_browser_s_session(guarded: Served) -> None:
+    with guarded.http() as http:
+        assert "Token" in http.get("/").text
+        assert http.post("/login", files={"token": (None, "wrong-secret")}).status_code == 401
+        answer = http.post("/login", files={"token": (None, "first-secret")})
+        cookie = answer.headers["set-cookie"]
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert "HttpOnly" in cookie
+        assert "samesite=strict" in cookie.lower()
+        assert "first-secret" not in cookie
+        assert "Point at it" in http.get("/").text
+    with guarded.http(follow_redirects=True) as http:
+        assert "Point at it" in http.get("/?token=first-secret").text
+
+
+def test_another_owner_s_pictures() -> None:
+    with serving(config='tokens=("first-secret", "other-secret")') as server:
+        one, other = (server.http(headers={"Authorization": f"Bearer {token}"}) for token in ("first-secret", "other-secret"))
+        handle = one.post("/v1/images", content=CAT).json()["id"]
+        asked = {"points": [[220, 150]]}
+        assert one.post(f"/v1/images/{handle}/segment", json=asked).status_code == 200
+        assert code(other.post(f"/v1/images/{handle}/segment", json=asked)) == (404, "no_such_image")
+        assert code(other.delete(f"/v1/images/{handle}")) == (404, "no_such_image")
+        theirs = other.post("/v1/images", content=CAT).json()
+        assert theirs["id"] != handle
+        assert not theirs["cached"]
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.test", "127.0.0.1.evil.test", "localhost@evil.test", "a/?x=", "", "localhost:80:80", "[::1]x"]
+)
+def test_other_names(small: Served, host: str) -> None:
+    answer = small.raw(f"GET /v1/models HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    assert answer.split()[1] in (b"421", b"400")
+
+
+def test_names_without_ports() -> None:
+    assert [without_port(host) for host in ("localhost:7788", "[::1]:80", "[::1]", "a.b")] == [
+        "localhost",
+        "[::1]",
+        "[::1]",
+        "a.b",
+    ]
+
+
+@pytest.mark.parametrize("origin", ["null", "http://evil.test", "http://localhost.evil", "http://127.0.0.1:1", "https://"])
+def test_pages_of_others(small: Served, origin: str) -> None:
+    with small.http(headers={"Origin": origin, "Content-Type": "text/plain"}) as http:
+        answer = http.post("/v1/images", content=CAT)
+        assert code(answer) == (403, "wrong_origin")
+        assert "access-control-allow-origin" not in answer.headers
+    with small.http(headers={"Sec-Fetch-Site": "cross-site"}) as http:
+        assert code(http.post("/v1/images", content=CAT)) == (403, "wrong_origin")
+    with small.http(headers={"Origin": small.address.rstrip("/"), "Sec-Fetch-Site": "same-origin"}) as http:
+        assert http.post("/v1/images", content=CAT).status_code in (200, 201)
+
+
+# What is told
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/assets/../config.py",
+        "/assets/..%2fconfig.py",
+        "/assets/%2e%2e/config.py",
+        "/assets//etc/passwd",
+        "/assets/C:\\windows\\win.ini",
+        "/assets/main.js%00.css",
+        "/windows/win.ini",
+        "/assets/",
+        "/assets/__init__.py",
+    ],
+)
+def test_nothing_but_the_page_s_files(small: Served, path: str) -> None:
+    assert small.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()).split()[1] == b"404"
+
+
+def test_every_answer_says_what_a_browser_may_do(small: Served) -> None:
+    with small.http() as http:
+        for path in ("/", "/assets/main.js", "/v1/models", "/nowhere", "/livez"):
+            headers = http.get(path).headers
+            assert "default-src 'none'" in headers["content-security-policy"]
+            assert "unsafe" not in headers["content-security-policy"]
+            assert headers["x-content-type-options"] == "nosniff"
+            assert "server" not in headers
+        assert http.options("/v1/images", headers={"Access-Control-Request-Method": "POST"}).status_code == 405
+
+
+def test_no_route_takes_a_path_or_loads_a_model(small: Served) -> None:
+    with small.http() as http:
+        assert code(http.post("/v1/images?model=/etc/passwd", content=CAT)) == (422, "unknown_model")
+        assert code(http.post("/v1/images", content=b"/etc/passwd")) == (415, "unsupported_image")
+        routes = http.get("/openapi.json").json()["paths"]
+        parameters = {p["name"] for route in routes.values() for verb in route.values() for p in verb.get("parameters", [])}
+        assert parameters == {"model", "id", "number"}
+
+
+def test_what_nobody_foresaw_is_not_told() -> None:
+    setup = "from pointcut.segment.session import EncodedImage\n"
+    setup += "def broken(*_, **__): raise OSError('/secret/path')\nEncodedImage.segment = broken"
+    with serving(config="", setup=setup) as server, server.http() as http:
+        handle = http.post("/v1/images", content=CAT).json()["id"]
+        answer = http.post(f"/v1/images/{handle}/segment", json={"points": [[1, 1]]})
+        assert code(answer) == (500, "internal")
+        assert "secret" not in answer.text
+        assert http.get("/livez").status_code == 200
+
+
+# What is fetched
+
+
+@contextmanager
+def elsewhere(
+    answer: bytes, status: int = 200, headers: dict[str, str] | None = None, drip: float = 0
+) -> Iterator[tuple[str, list]]:
+    """A server on loopback, and what it was asked."""
+    seen: list = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.path, dict(self.headers)))
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            try:
+                for byte in answer if drip else [answer]:
+                    self.wfile.write(bytes([byte]) if isinstance(byte, int) else byte)
+                    time.sleep(drip)
+            except OSError:
+                pass
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", seen
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def refusal(url: str, **options: object) -> tuple[int, str]:
+    with pytest.raises(Problem) as caught:
+        asyncio.run(fetch_checked(url, 1000, {}, "", **options))  # type: ignore[arg-type]
+    return caught.value.status, caught.value.code
+
+
+def test_addresses_are_not_fetched_by_default(small: Served) -> None:
+    with small.http() as http:
+        assert code(http.post("/v1/images", json={"url": "https://example.com/a.png"})) == (403, "url_fetch_disabled")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0",
+        "0x7f000001",
+        "2130706433",
+        "169.254.169.254",
+        "10.1.2.3",
+        "192.168.0.1",
+        "[fd00::1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "localhost",
+        "0.0.0.0",
+        "100.64.0.1",
+        "224.0.0.1",
+    ],
+)
+def test_private_addresses(host: str) -> None:
+    status, name = refusal(f"http://{host}/x.png")
+    assert (status, name) in ((403, "url_refused"), (502, "url_failed"))
+    if name == "url_failed":
+        assert host in ("0", "0x7f000001", "2130706433", "[64:ff9b::7f00:1]")  # names that no resolver knows here
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://ok.example\\@127.0.0.1/",
+        "http://ok@127.0.0.1/",
+        "http://127.0.0.1#@ok.example/",
+        "file:///etc/passwd",
+        "ftp://ok.example/",
+        "gopher://ok.example",
+        "http:///x",
+        "//x",
+        "http://a b/",
+    ],
+)
+def test_addresses_that_two_parsers_read_differently(url: str) -> None:
+    assert refusal(url)[0] == 403
+
+
+def test_a_name_that_changes_its_mind() -> None:
+    """The address that was checked is the one that is connected to: the name is asked once."""
+    asked: list[str] = []
+
+    def resolver(host: str, _: int) -> list[str]:
+        asked.append(host)
+        return ["93.184.215.14"] if len(asked) > 1 else ["127.0.0.1"]
+
+    assert refusal("http://ok.example/", resolver=resolver) == (403, "url_refused")
+    assert refusal("http://ok.example/", resolver=lambda *_: ["93.184.215.14", "10.0.0.1"]) == (403, "url_refused")
+    with elsewhere(b"fine") as (address, seen):
+        port = httpx.URL(address).port
+        calls = []
+
+        def once(host: str, _: int) -> list[str]:
+            calls.append(host)
+            return ["127.0.0.1"] if len(calls) == 1 else ["192.0.2.1"]
+
+        name = f"http://studio.test:{port}"
+        assert asyncio.run(fetch_checked(f"{name}/a", 1000, {}, name, once)) == b"fine"
+        assert seen[0][1]["Host"] == f"studio.test:{port}"
+        assert calls == ["studio.test"]
+
+
+def test_redirects_are_checked_and_keep_no_secret() -> None:
+    with elsewhere(b"secret") as (inside, seen_inside):
+        with elsewhere(b"", 302, {"Location": f"{inside}/x"}) as (studio, seen):
+            with pytest.raises(Problem) as caught:
+                asyncio.run(fetch_checked(f"{studio}/a", 1000, {"Authorization": "Token t"}, studio))
+            assert caught.value.code == "url_refused"
+            assert seen[0][1]["Authorization"] == "Token t"
+        assert seen_inside == []
+    with elsewhere(b"", 302, {"Location": "/again"}) as (studio, seen):
+        with pytest.raises(Problem) as caught:
+            asyncio.run(fetch_checked(f"{studio}/a", 1000, {}, studio))
+        assert caught.value.code == "url_redirects"
+        assert len(seen) == 4
+
+
+def test_answers_of_others_are_bounded() -> None:
+    def told(studio: str) -> str:
+        with pytest.raises(Problem) as caught:
+            asyncio.run(fetch_checked(f"{studio}/a", 1000, {}, studio))
+        return caught.value.code
+
+    with elsewhere(b"x" * 2000) as (studio, _):
+        assert told(studio) == "body_too_large"
+    with elsewhere(b"x" * 2000, headers={"Content-Length": "10"}) as (studio, _):
+        assert len(asyncio.run(fetch_checked(f"{studio}/a", 1000, {}, studio))) == 10
+    with elsewhere(b"x" * 10, headers={"Content-Length": "500"}) as (studio, _):
+        assert told(studio) == "url_failed"
+    with elsewhere(b"x", headers={"Content-Encoding": "gzip"}) as (studio, _):
+        assert told(studio) == "url_failed"
+    with elsewhere(b"", 500) as (studio, _):
+        assert told(studio) == "url_failed"
+
+
+def test_a_dripping_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pointcut.server.fetch.WHOLE", 0.5)
+    with elsewhere(b"x" * 100, drip=0.05) as (studio, _), pytest.raises(Problem) as caught:
+        asyncio.run(fetch_checked(f"{studio}/a", 1000, {}, studio))
+    assert caught.value.code in ("url_slow", "url_failed")
+
+
+def test_allowed_addresses_must_be_public() -> None:
+    with elsewhere(CAT) as (address, seen):
+        with pytest.raises(Problem) as caught:
+            asyncio.run(fetch(f"{address}/cat.jpg", ServerConfig(urls=True)))
+        assert caught.value.code == "url_refused"
+        assert seen == []
+    assert public("93.184.215.14")
+    assert not public("::ffff:10.0.0.1")
