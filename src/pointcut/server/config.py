@@ -37,6 +37,8 @@ class Limits:
     """Seconds for everything in a picture."""
     queue: int = 64
     """Requests that wait for each lane; the next ones are sent away with 429."""
+    together: int = 4
+    """Pictures that are encoded at once, if so many wait."""
     memory: int = 1 << 30
     """Bytes of uploads that are being decoded and encoded, all together."""
     cache: int = 1 << 30

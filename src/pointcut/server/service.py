@@ -30,9 +30,6 @@ Answer = TypeVar("Answer")
 RESULTS = 8
 """Answers of one picture that can still be refined."""
 
-TOGETHER = 4
-"""Pictures that are encoded at once at most, if so many wait."""
-
 
 @dataclass(eq=False)
 class Kept:
@@ -72,7 +69,7 @@ class Service:
             "encode",
             self._encode,
             most=self.limits.queue,
-            together=TOGETHER,
+            together=self.limits.together,
             kind=lambda task: task[0],
             report=self._reporter("encode"),
         )
