@@ -137,7 +137,7 @@ def memory(model: str, pictures: int) -> None:
         for number in range(1, pictures + 1):
             http.post("/v1/images", content=picture(number, base)).raise_for_status()
             if number in {100, 300, 1000} or number % 2500 == 0:
-                kept = re.search(r"pointcut_cache_entries (\S+)", http.get("/metrics").text)
+                kept = re.search(r"^pointcut_cache_entries (\S+)", http.get("/metrics").text, re.MULTILINE)
                 assert kept is not None
                 print(f"after {number}: {process.memory_info().rss / 1e6:.0f} MB, {float(kept[1]):.0f} kept", flush=True)
 

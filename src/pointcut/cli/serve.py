@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import InputError, MissingExtra
 from .options import DeviceName, PrecisionName
 from .output import say
 
@@ -62,21 +63,22 @@ def serve(
         from ..server.app import serve as run
         from ..server.config import Limits, ServerConfig
     except ImportError as error:
-        from ..errors import MissingExtra
-
         raise MissingExtra(f"the server needs the extra: pip install 'pointcut[server]' ({error})") from None
     from ..segment.segmenter import load
 
-    config = ServerConfig(
-        host=host,
-        port=port,
-        tokens=tuple(token or ()),
-        hosts=tuple(allow_host or ()),
-        urls=allow_urls,
-        label_studio=label_studio,
-        label_studio_key=label_studio_key,
-        limits=Limits(cache=cache * MB),
-    )
+    try:
+        config = ServerConfig(
+            host=host,
+            port=port,
+            tokens=tuple(token or ()),
+            hosts=tuple(allow_host or ()),
+            urls=allow_urls,
+            label_studio=label_studio,
+            label_studio_key=label_studio_key,
+            limits=Limits(cache=cache * MB),
+        )
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if verbose else logging.WARNING)
     models = [load(name, device=device, precision=precision) for name in dict.fromkeys(model or ["nano"])]
 

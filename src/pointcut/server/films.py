@@ -91,15 +91,17 @@ class Films:
                 429, "busy", f"{self.limits.films} films are open; close one (DELETE /v1/videos/ID), or try again later"
             )
 
-    def open(self, owner: str, folder: TemporaryDirectory[str], path: Path, model: Segmenter) -> Film:
-        """Raises Problem or what reading a film raises; its path is not told."""
+    def open(self, owner: str, key: str, folder: TemporaryDirectory[str], path: Path, model: Segmenter) -> Film:
+        """key: what the film's id begins with, so that a proxy that sent the upload here sends the rest here too.
+
+        Raises Problem or what reading a film raises; its path is not told."""
         try:
             frames = FilmFrames(path, max_pixels=self.limits.pixels)
             tracker = model.track(frames)
             count = frames.announced()
         except InputError as error:
             raise type(error)(str(error).replace(str(path), "the film")) from None
-        film = Film(secrets.token_hex(16), owner, folder, tracker, model.name, count)
+        film = Film(f"{key}-{secrets.token_hex(12)}", owner, folder, tracker, model.name, count)
         self._open[film.id] = film
         return film
 

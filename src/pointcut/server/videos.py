@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,13 +92,20 @@ async def upload(request: Request, service: Served, model: str | None = None) ->
         with path.open("wb") as file:
             async for part in request.stream():
                 file.write(part)
-        film = await service.ask(
-            request, service.films, lambda: service.open_films.open(request.state.owner, folder, path, chosen)
-        )
+        owner, key = request.state.owner, sticky_key(request)
+        film = await service.ask(request, service.films, lambda: service.open_films.open(owner, key, folder, path, chosen))
     except BaseException:
         folder.cleanup()
         raise
     return JSONResponse(await with_film(request, service, film, lambda: about(film)), 201)
+
+
+def sticky_key(request: Request) -> str:
+    """32 hexadecimal digits by which a proxy chose this server: of X-Image-Hash or X-Request-ID; or new ones."""
+    for name in ("x-image-hash", "x-request-id"):
+        if re.fullmatch("[0-9a-f]{32}", request.headers.get(name, "")):
+            return request.headers[name]
+    return secrets.token_hex(16)
 
 
 def about(film: Film) -> dict[str, Any]:

@@ -10,7 +10,7 @@ export class Problem extends Error {
 
 async function send(method, path, options = {}) {
   const { json, body = json === undefined ? undefined : JSON.stringify(json), signal } = options;
-  const headers = json === undefined ? {} : { "Content-Type": "application/json" };
+  const headers = { ...options.headers, ...(json === undefined ? {} : { "Content-Type": "application/json" }) };
   let response;
   try {
     response = await fetch(path, { method, body, signal, headers, cache: "no-store" });
@@ -24,8 +24,15 @@ async function send(method, path, options = {}) {
 
 const json = async (...request) => (await send(...request)).json();
 
+/** What a proxy in front of several servers chooses by, where the browser lets a page compute it. */
+async function sticky(file) {
+  if (!globalThis.crypto?.subtle) return {};
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
+  return { "X-Image-Hash": [...digest.slice(0, 16)].map((byte) => byte.toString(16).padStart(2, "0")).join("") };
+}
+
 export const models = () => json("GET", "/v1/models");
-export const upload = (file) => json("POST", "/v1/images", { body: file });
+export const upload = async (file) => json("POST", "/v1/images", { body: file, headers: await sticky(file) });
 export const segment = (id, prompt, signal) => json("POST", `/v1/images/${id}/segment`, { json: prompt, signal });
 export const picture = async (id) => (await send("GET", `/v1/images/${id}/picture`)).blob();
 
