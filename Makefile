@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help try test lint pictures bench bench-automatic eval clean
+.PHONY: help try test lint pictures bench bench-serving bench-automatic eval clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make pictures  draw the pictures of the README"
 	@echo "make bench  time encoding and clicks, beside transformers"
 	@echo "make bench-automatic  time automatic masks, beside the reference's loop (some minutes)"
+	@echo "make bench-serving  load the server from a second process, and time the page (some minutes)"
 	@echo "make eval   judge the built-in model on labelled photographs (DATA=$(DATA); ARGS=--sheet FILE draws the worst)"
 
 $(BIN)/pointcut: pyproject.toml constraints.txt
@@ -53,10 +54,14 @@ pictures: $(VENV)/.dev
 	@for name in astronaut coffee; do mv docs/pictures/auto/$$name.overlay.png docs/pictures/$$name.everything.png; done
 	@$(BIN)/pointcut track examples/films/astronaut.mp4 --box 0:76,0,204,150 --format json --fresh --out docs/pictures/track
 	@mv docs/pictures/track/astronaut.sheet.jpg docs/pictures/
+	@$(BIN)/pointcut serve --port 7799 & server=$$!; sleep 8; $(BIN)/python docs/pictures/page.py http://127.0.0.1:7799; kill $$server
 	@rm -rf docs/pictures/track docs/pictures/auto docs/pictures/*.json docs/pictures/*.mask.png
 
 bench: $(VENV)/.dev
 	@$(BIN)/python benchmarks/speed.py $(ARGS)
+
+bench-serving: $(VENV)/.dev
+	@$(BIN)/python benchmarks/serving.py --page $(ARGS)
 
 bench-automatic: $(VENV)/.dev
 	@$(BIN)/python benchmarks/automatic.py $(ARGS)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
+import subprocess
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +19,14 @@ from PIL import Image
 
 import pointcut
 from pointcut import rle
+from pointcut.server.problems import CODES
 
-from conftest import PHOTOS
+from conftest import PHOTOS, ROOT
 from films import truth, write_film
 from serving import Served, serving
 
 CAT = PHOTOS / "cat.jpg"
+SERVER = ROOT / "src" / "pointcut" / "server"
 
 
 @pytest.fixture(scope="module")
@@ -260,3 +266,25 @@ def test_client_without_a_server() -> None:
         pytest.raises(pointcut.ServerError, match="is `pointcut serve` running"),
     ):
         client.models()
+
+
+def test_the_manual_s_code_runs(served: Served, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "server.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert "http://127.0.0.1:7788" in code
+    shutil.copytree(PHOTOS.parent, tmp_path / "examples")
+    command = [sys.executable, "-c", code.replace("http://127.0.0.1:7788", served.address)]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert (tmp_path / "head.png").is_file()
+
+
+def test_the_manual_names_every_route_and_code(http: httpx.Client) -> None:
+    text = (ROOT / "docs" / "server.md").read_text()
+    for path, verbs in http.get("/openapi.json").json()["paths"].items():
+        for verb in verbs:
+            short = path.split("{id}")[-1].split("{number}")[0].rstrip("/") or path
+            assert short in text, f"{verb} {path}"
+    codes = set(re.findall(r'Problem\(\s*\d+, "(\w+)"', "".join(p.read_text() for p in SERVER.glob("*.py"))))
+    codes |= {code for _, _, code in CODES}
+    unexplained = codes - set(re.findall(r"`(\w+)`", text))
+    assert unexplained == set()

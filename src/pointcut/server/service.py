@@ -128,7 +128,7 @@ class Service:
             if answer.done():
                 return answer.result()
             if left.done():
-                raise Problem(408, "client_left", "the client left")
+                raise Problem(408, "too_slow", "the client left")
             raise Late
         except Late:
             raise Problem(
