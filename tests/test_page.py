@@ -401,3 +401,41 @@ def test_looks(browser: Browser, served: Served, width: int, theme: str) -> None
             page.locator("#over").click(position={"x": 180, "y": 200})
             expect(page.locator("#objects li")).to_have_count(1)
     context.close()
+
+
+def test_fingers(browser: Browser, served: Served) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(served.address)
+    page.tap("[aria-label='Try: A cat']")
+    expect(page.locator("#busy")).to_be_hidden(timeout=20_000)
+    expect(page.locator("#hint")).to_contain_text("Tap")
+    room = page.locator("#over").bounding_box()
+    assert room is not None
+    page.touchscreen.tap(room["x"] + room["width"] * 0.5, room["y"] + room["height"] * 0.5)
+    expect(page.locator("#objects li")).to_have_count(1)
+    before = score(page)
+    page.tap('button[data-tool="exclude"]')
+    page.touchscreen.tap(room["x"] + room["width"] * 0.2, room["y"] + room["height"] * 0.4)
+    expect(page.locator("#objects .score")).not_to_have_text(before)
+    view = page.evaluate("document.getElementById('base').toDataURL().length")
+    drag = """(moves) => {
+      const over = document.getElementById("over"), shared = { pointerType: "touch", bubbles: true };
+      for (const [kind, pointerId, clientX, clientY] of moves)
+        over.dispatchEvent(new PointerEvent("pointer" + kind, { ...shared, pointerId, clientX, clientY }));
+    }"""
+    page.evaluate("Element.prototype.setPointerCapture = () => {}")  # which only real fingers can be given
+    x, y = room["x"] + room["width"] / 2, room["y"] + room["height"] / 2
+    pinch = [
+        ("down", 1, x - 20, y),
+        ("down", 2, x + 20, y),
+        ("move", 1, x - 80, y),
+        ("move", 2, x + 80, y),
+        ("up", 1, x, y),
+        ("up", 2, x, y),
+    ]
+    page.evaluate(drag, [list(step) for step in pinch])
+    page.wait_for_timeout(200)
+    assert page.evaluate("document.getElementById('base').toDataURL().length") != view, "two fingers zoom"
+    expect(page.locator("#objects li")).to_have_count(1)
+    context.close()

@@ -136,7 +136,8 @@ def test_ways_to_send_a_picture(http: httpx.Client, handle: str) -> None:
     masks = [shot.json()["masks"] for shot in shots]
     assert masks[0] == masks[1] == masks[2]
     problem(http.post("/v1/images", files={"a": data, "b": data}), 422, "invalid_request")
-    problem(http.post("/v1/images", json={"image": "not base64!"}), 422, "invalid_request")
+    for text in ("not base64!", "kein Bild: ä€"):
+        problem(http.post("/v1/images", json={"image": text}), 422, "invalid_request")
     problem(http.post("/v1/images?model=sam-vit-h", content=data), 422, "unknown_model")
 
 

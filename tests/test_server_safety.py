@@ -299,9 +299,16 @@ PATHS = (
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"Authorization": "Bearer wrong"}, {"Host": "a/?x="}, {"Cookie": "pointcut_session=x"}, {"Authorization": "Basic !!"}],
+    [
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Host": "a/?x="},
+        {"Cookie": "pointcut_session=x"},
+        {"Authorization": "Basic !!"},
+        {"Authorization": b"Basic \xe9"},
+    ],
 )
-def test_without_the_token(guarded: Served, headers: dict[str, str]) -> None:
+def test_without_the_token(guarded: Served, headers: dict) -> None:
     with guarded.http(headers=headers) as http:
         assert http.get("/livez").status_code == 200
         for path in PATHS:

@@ -26,6 +26,7 @@ from PIL import Image
 
 from . import rle
 from .errors import InputError, InvalidPrompt, MissingExtra, PointcutError, ServerError
+from .files import replacing
 from .images import ImageSource, open_image
 from .prompts import Prompt, parse_prompts
 from .rle import Rle
@@ -91,14 +92,19 @@ class Client:
         return RemoteTracker(self, about)
 
     def ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
-        """One request, again while the server is busy. Raises ServerError, or the library's own errors."""
+        """One request's answer. Raises ServerError, or the library's own errors."""
+        response = self.send(method, path, **body)
+        return response.json() if response.content else {}
+
+    def send(self, method: str, path: str, **body: Any) -> httpx.Response:
+        """One request, again while the server is busy. Raises as `ask` does."""
         for attempt in range(self.retries + 1):
             response = self._send(method, path, **body)
             if response.status_code not in (429, 503) or attempt == self.retries or hasattr(body.get("content"), "read"):
                 break
             time.sleep(min(30.0, float(response.headers.get("Retry-After", 1)) * 1.5**attempt))
         if response.is_success:
-            return response.json() if response.content else {}
+            return response
         raise error_of(response)
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -287,11 +293,10 @@ class RemoteTracker:
         self.client.ask("POST", f"{self.path}/reset")
 
     def render(self, path: Path, kind: Literal["overlay.mp4", "cutout.webm", "coco", "json"] = "overlay.mp4") -> Path:
-        """Writes what was found so far."""
-        response = self.client._send("POST", f"{self.path}/render", json={"format": kind})
-        if not response.is_success:
-            raise error_of(response)
-        path.write_bytes(response.content)
+        """Writes what was found so far. Raises ServerError, OutputError."""
+        response = self.client.send("POST", f"{self.path}/render", json={"format": kind})
+        with replacing(path) as temporary:
+            temporary.write_bytes(response.content)
         return path
 
     def close(self) -> None:

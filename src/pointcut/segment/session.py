@@ -60,9 +60,10 @@ class Encoder:
         encoded = []
         with torch.inference_mode():
             batch = self.net.encode(squares.to(self.net.encoding_dtype))
+            several = len(images) > 1  # then each gets tensors of its own: one that is kept must not keep the others
             for i, (image, frame) in enumerate(zip(images, frames, strict=True)):
-                high_res = tuple(x[i : i + 1].float() for x in batch.high_res)
-                features = ImageFeatures(batch.embedding[i : i + 1].float(), high_res)
+                high_res = tuple(x[i : i + 1].to(torch.float32, copy=several) for x in batch.high_res)
+                features = ImageFeatures(batch.embedding[i : i + 1].to(torch.float32, copy=several), high_res)
                 encoded.append(EncodedImage(image, frame, self.net.image_side(features), self))
         return encoded
 

@@ -84,6 +84,7 @@ def serve(config: ServerConfig, models: Sequence[Segmenter], started: Callable[[
         server_header=False,
         proxy_headers=False,
         limit_concurrency=config.limits.connections,
+        timeout_graceful_shutdown=5,  # for those that are not done when `drain` is over
         timeout_keep_alive=round(config.limits.receipt),
         h11_max_incomplete_event_size=32_768,
     )

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from ..errors import InvalidPrompt
-from .pictures import PROBLEMS, Served
-from .uploads import from_base64
+from .pictures import PROBLEMS, Served, json_body
+from .uploads import checked, from_base64, parsed
 from .wire import Point
 
 router = APIRouter(prefix="/cvat", responses=PROBLEMS)
@@ -34,10 +34,12 @@ class InteractorRequest(BaseModel):
     """Two corners."""
 
 
-@router.post("/interactor")
-async def interactor(request: Request, service: Served, asked: InteractorRequest) -> Response:
+@router.post("/interactor", openapi_extra=json_body(InteractorRequest))
+async def interactor(request: Request, service: Served) -> Response:
     """The best mask, as rows of 0 and 1 of the whole picture."""
-    found = await service.upload(request, from_base64(asked.image), None)
+    with service.receiving(request) as share:
+        asked = checked(InteractorRequest, parsed(await request.body()))
+        found = await service.upload(request, share, from_base64(asked.image), None)
 
     def work() -> list[list[int]]:
         points: list[Any] = [*asked.pos_points, *asked.neg_points]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,17 +81,24 @@ class Films:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._open: dict[str, Film] = {}
+        self._arriving = 0
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def make_room(self) -> None:
-        """Closes what is idle. Raises Problem 429 if there is no room all the same."""
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """A place for a film while it is uploaded. Raises Problem 429 if there is none."""
         self.sweep()
-        if len(self._open) >= self.limits.films:
+        if len(self._open) + self._arriving >= self.limits.films:
             raise Problem(
                 429, "busy", f"{self.limits.films} films are open; close one (DELETE /v1/videos/ID), or try again later"
             )
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
 
     def open(self, owner: str, key: str, folder: TemporaryDirectory[str], path: Path, model: Segmenter) -> Film:
         """key: what the film's id begins with, so that a proxy that sent the upload here sends the rest here too.

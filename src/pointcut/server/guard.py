@@ -13,7 +13,6 @@ import re
 import secrets
 import time
 from base64 import b64decode
-from binascii import Error as NotBase64
 from http.cookies import CookieError, SimpleCookie
 from typing import Protocol
 
@@ -161,7 +160,7 @@ class Guard:
         if kind.lower() == "basic":
             try:
                 secret = b64decode(secret, validate=True).decode().partition(":")[2]
-            except (NotBase64, UnicodeDecodeError):
+            except ValueError:
                 secret = ""
         elif kind.lower() != "bearer":
             secret = ""

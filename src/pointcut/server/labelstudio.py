@@ -21,7 +21,8 @@ from .fetch import fetch, fetch_checked, origin, parse
 from .pictures import Served
 from .problems import Problem
 from .service import Service
-from .uploads import from_base64
+from .shelf import Share
+from .uploads import from_base64, parsed
 from .wire import segments_out
 
 router = APIRouter(prefix="/label-studio", include_in_schema=False)
@@ -54,7 +55,7 @@ async def setup(service: Served) -> Response:
 
 @router.post("/webhook")
 async def webhook(request: Request) -> Response:
-    said = await request.json()
+    said = parsed(await request.body())
     if not isinstance(said, dict) or said.get("action") not in EVENTS:
         return JSONResponse({"status": "Unknown event"})
     return JSONResponse({"result": {}, "status": "ok"}, 201)
@@ -63,16 +64,22 @@ async def webhook(request: Request) -> Response:
 @router.post("/predict")
 async def predict(request: Request, service: Served) -> Response:
     """The mask for the key points and the rectangle of the context."""
-    said = await request.json()
+    with service.receiving(request) as share:
+        return JSONResponse(await predicted(request, service, share))
+
+
+async def predicted(request: Request, service: Service, share: Share) -> dict[str, Any]:
+    """Raises Problem, or what segmenting raises."""
+    said = parsed(await request.body())
     try:
         context = (said.get("params") or {}).get("context") or {}
         regions = context.get("result") or []
         if not regions:
-            return JSONResponse({"results": []})  # nothing was clicked yet
+            return {"results": []}  # nothing was clicked yet
         (task,) = said["tasks"]
         tags = Tags(said["label_config"])
         data = await picture_of(task["data"][tags.value], service)
-        found = await service.upload(request, data, None)
+        found = await service.upload(request, share, data, None)
         photo = found.kept.photo
         region = await service.ask(request, service.clicks, lambda: answered(photo, regions, tags))
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
@@ -80,7 +87,7 @@ async def predict(request: Request, service: Served) -> Response:
             raise
         raise Problem(422, "invalid_request", f"not what Label Studio sends ({type(error).__name__}: {error})") from None
     answer = {"model_version": service.default, "score": region["score"], "result": [region]}
-    return JSONResponse({"results": [answer]})
+    return {"results": [answer]}
 
 
 class Tags:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
 from PIL import Image
+from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ..errors import InvalidPrompt
@@ -47,18 +48,19 @@ def service_of(request: Request) -> Service:
 Served = Annotated[Service, Depends(service_of)]
 
 
-def body_of(*kinds: type[Any]) -> dict[str, Any]:
-    """OpenAPI's words for a body that is a file, a form with a file, or JSON."""
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    form = {
-        "type": "object",
-        "required": ["file"],
-        "properties": {"file": {"type": "string", "format": "binary"}, "prompt": {"type": "string"}},
-    }
-    content: dict[str, Any] = {"image/*": binary, "multipart/form-data": {"schema": form}}
-    for kind in kinds:
-        content["application/json"] = {"schema": kind.model_json_schema(ref_template="#/components/schemas/{model}")}
-    return {"requestBody": {"required": True, "content": content}}
+def json_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI's words for a body that is read here instead of by FastAPI: room is made for it first."""
+    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def body_of(kind: type[BaseModel]) -> dict[str, Any]:
+    """The same for a body that is a file, a form with a file, or JSON."""
+    file = {"type": "string", "format": "binary"}
+    form = {"type": "object", "required": ["file"], "properties": {"file": file, "prompt": {"type": "string"}}}
+    words = json_body(kind)
+    words["requestBody"]["content"] |= {"application/octet-stream": {"schema": file}, "multipart/form-data": {"schema": form}}
+    return words
 
 
 @router.post("/images", status_code=201, responses={201: {"model": ImageAnswer}}, openapi_extra=body_of(ImageRequest))
@@ -67,8 +69,9 @@ async def upload(request: Request, service: Served, model: str | None = None) ->
 
     The body is the file itself, a form with one file, or JSON with `image` (base64) or `url`.
     """
-    data, said = await picture_in(request, service.config)
-    found = await service.upload(request, data, model or checked(ImageRequest, said).model)
+    with service.receiving(request) as share:
+        data, said = await picture_in(request, service.config)
+        found = await service.upload(request, share, data, model or checked(ImageRequest, said).model)
     photo = found.kept.photo
     height, width = photo.size
     answer = {"id": found.handle, "width": width, "height": height, "model": photo.model, "cached": found.cached}
@@ -107,9 +110,10 @@ async def segment(request: Request, service: Served, id: str, asked: SegmentRequ
 @router.post("/segment", responses={200: {"model": SegmentAnswer}}, openapi_extra=body_of(OneShotRequest))
 async def segment_at_once(request: Request, service: Served) -> Response:
     """A picture and a prompt in one request: a form with the file and JSON in the field `prompt`, or JSON with `image`."""
-    data, said = await picture_in(request, service.config)
-    asked = checked(OneShotRequest, said)
-    found = await service.upload(request, data, asked.model)
+    with service.receiving(request) as share:
+        data, said = await picture_in(request, service.config)
+        asked = checked(OneShotRequest, said)
+        found = await service.upload(request, share, data, asked.model)
     return JSONResponse(await service.ask(request, service.clicks, answering(service, found.handle, found.kept, asked)))
 
 

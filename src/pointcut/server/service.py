@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,7 +25,7 @@ from .films import Films
 from .lanes import Busy, Job, Lane, Late
 from .metrics import Metrics
 from .problems import Problem
-from .shelf import Budget, Handles, Shelf, bytes_of
+from .shelf import Budget, Handles, Share, Shelf, bytes_of
 
 Answer = TypeVar("Answer")
 
@@ -36,7 +38,8 @@ class Kept:
     """An encoded picture on the shelf."""
 
     photo: EncodedImage
-    results: itertools.count[int] = field(default_factory=itertools.count)
+    results: itertools.count[int] = field(default_factory=lambda: itertools.count(secrets.randbelow(1 << 40)))
+    """Numbers of its answers; they do not begin anew when it is encoded again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,32 +148,30 @@ class Service:
             raise Problem(422, "unknown_model", f"this server has {', '.join(self.models)}; got {name[:80]!r}")
         return self.models[name or self.default]
 
-    async def upload(self, request: Request, data: bytes, model: str | None) -> Uploaded:
+    def receiving(self, request: Request) -> AbstractContextManager[Share]:
+        """Room for the picture that a request brings: entered before its body is read. Raises Problem 429."""
+        return self.budget.share(int(request.headers.get("content-length", self.limits.body)))
+
+    async def upload(self, request: Request, share: Share, data: bytes, model: str | None) -> Uploaded:
         """Decodes and encodes a file, or finds it on the shelf. Raises Problem or what `open_image` raises."""
         owner, name = request.state.owner, self.model(model).name
-        sizes = [len(data)]
-        self.budget.take(sizes[0])
-        try:
-            digest = await asyncio.to_thread(Handles.digest, data)
-            handle = self.handles.issue(owner, digest, name)
-            kept = self.shelf.get(handle)
-            self.metrics.lookups.labels("yes" if kept else "no").inc()
-            if kept is not None:
-                return Uploaded(handle, kept, {}, cached=True)
-            started = time.perf_counter()
-            pixels = await self.ask(
-                request, self.decodes, lambda: open_image(data, max_pixels=self.limits.pixels), self.limits.decode
-            )
-            self.budget.take(pixels.nbytes)
-            sizes.append(pixels.nbytes)
-            decoded = time.perf_counter()
-            photo = await self.ask(request, self.encodes, (name, pixels))
-            seconds = {"decode": decoded - started, "encode": time.perf_counter() - decoded}
-            kept = Kept(photo)
-            self.shelf.put(handle, kept, bytes_of((photo.image, photo.side)))
-            return Uploaded(handle, kept, seconds, cached=False)
-        finally:
-            self.budget.give_back(sizes)
+        digest = await asyncio.to_thread(Handles.digest, data)
+        handle = self.handles.issue(owner, digest, name)
+        kept = self.shelf.get(handle)
+        self.metrics.lookups.labels("yes" if kept else "no").inc()
+        if kept is not None:
+            return Uploaded(handle, kept, {}, cached=True)
+        started = time.perf_counter()
+        pixels = await self.ask(
+            request, self.decodes, lambda: open_image(data, max_pixels=self.limits.pixels), self.limits.decode
+        )
+        share.grow(pixels.nbytes)
+        decoded = time.perf_counter()
+        photo = await self.ask(request, self.encodes, (name, pixels))
+        seconds = {"decode": decoded - started, "encode": time.perf_counter() - decoded}
+        kept = Kept(photo)
+        self.shelf.put(handle, kept, bytes_of((photo.image, photo.side)))
+        return Uploaded(handle, kept, seconds, cached=False)
 
     def kept(self, owner: str, handle: str) -> Kept:
         """Raises Problem: 404 for a handle that was never given to this owner, 410 for a picture that had to go."""

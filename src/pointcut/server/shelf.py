@@ -6,7 +6,8 @@ import hashlib
 import hmac
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -104,13 +105,31 @@ class Budget:
         self.room, self.taken = room, 0
         self._lock = threading.Lock()
 
+    @contextmanager
+    def share(self, size: int) -> Iterator[Share]:
+        """For one upload of so many bytes, until the block is left. Raises Problem 429."""
+        share = Share(self)
+        try:
+            share.grow(size)
+            yield share
+        finally:
+            share.grow(-share.taken)
+
     def take(self, size: int) -> None:
         """Raises Problem 429."""
         with self._lock:
-            if self.taken and self.taken + size > self.room:
+            if size > 0 and self.taken and self.taken + size > self.room:
                 raise Problem(429, "busy", "too many uploads at once; try again in a moment")
             self.taken += size
 
-    def give_back(self, sizes: Iterable[int]) -> None:
-        with self._lock:
-            self.taken -= sum(sizes)
+
+class Share:
+    """What one upload takes of a budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget, self.taken = budget, 0
+
+    def grow(self, size: int) -> None:
+        """Raises Problem 429."""
+        self.budget.take(size)
+        self.taken += size

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64decode
-from binascii import Error as NotBase64
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -44,7 +44,7 @@ def from_base64(text: str) -> bytes:
         text = text.partition(",")[2]
     try:
         return b64decode(text, validate=True)
-    except NotBase64:
+    except ValueError:
         raise Problem(422, "invalid_request", "image must be a file in base64") from None
 
 
@@ -67,7 +67,7 @@ async def picture_in(request: Request, config: ServerConfig) -> tuple[bytes, dic
     body = await request.body()
     if kind != "application/json":
         return body, {}
-    said = parsed(body)
+    said = await asyncio.to_thread(parsed, body)  # it may be long
     if not isinstance(said, dict):
         raise Problem(422, "invalid_request", "the body must be a JSON object")
     image, url = said.pop("image", None), said.pop("url", None)

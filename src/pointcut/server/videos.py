@@ -80,23 +80,25 @@ async def with_film(request: Request, service: Service, film: Film, task: Callab
 @router.post(
     "",
     status_code=201,
-    openapi_extra={"requestBody": {"content": {"video/*": {"schema": {"type": "string", "format": "binary"}}}}},
+    openapi_extra={
+        "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+    },
 )
 async def upload(request: Request, service: Served, model: str | None = None) -> Response:
     """Opens a film (mp4, mov, mkv, webm, avi, gif); the body is the file itself."""
     chosen = service.model(model)
-    service.open_films.make_room()
-    folder = TemporaryDirectory(prefix="pointcut-film-")
-    try:
-        path = Path(folder.name) / "film"
-        with path.open("wb") as file:
-            async for part in request.stream():
-                file.write(part)
-        owner, key = request.state.owner, sticky_key(request)
-        film = await service.ask(request, service.films, lambda: service.open_films.open(owner, key, folder, path, chosen))
-    except BaseException:
-        folder.cleanup()
-        raise
+    owner, key = request.state.owner, sticky_key(request)
+    with service.open_films.arriving():
+        folder = TemporaryDirectory(prefix="pointcut-film-")
+        try:
+            path = Path(folder.name) / "film"
+            with path.open("wb") as file:
+                async for part in request.stream():
+                    file.write(part)
+            film = await service.ask(request, service.films, lambda: service.open_films.open(owner, key, folder, path, chosen))
+        except BaseException:
+            folder.cleanup()
+            raise
     return JSONResponse(await with_film(request, service, film, lambda: about(film)), 201)
 
 

@@ -62,7 +62,7 @@ class SegmentRequest(PromptRequest):
         json_schema_extra={
             "examples": [
                 {"points": [[225, 110]]},
-                {"points": [[225, 110], [225, 190]], "labels": [1, 0], "previous": "0"},
+                {"points": [[225, 110], [225, 190]], "labels": [1, 0], "previous": "81234"},
                 {"boxes": [[150, 10, 305, 195], [370, 0, 450, 190]], "output": ["rle", "polygons"], "candidates": "best"},
             ]
         },
