@@ -105,3 +105,13 @@ def test_a_server_that_others_reach_needs_a_token() -> None:
         address = f"http://127.0.0.1:{httpx.URL(server.address).port}"
         assert httpx.get(f"{address}/v1/models").status_code == 401
         assert httpx.get(f"{address}/v1/models", headers={"Authorization": "Bearer a-long-secret"}).status_code == 200
+
+
+def test_an_address_that_cannot_be_had() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as line:
+        port = str(line.getsockname()[1])
+        for options in (("--port", port), ("--host", "203.0.113.7", "--token", "a-long-secret")):
+            command = [sys.executable, "-m", "pointcut", "serve", *options]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            assert done.returncode == 2
+            assert "cannot be listened at" in done.stderr

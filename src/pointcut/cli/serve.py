@@ -62,6 +62,7 @@ def serve(
     try:
         from ..server.app import serve as run
         from ..server.config import Limits, ServerConfig
+        from ..server.listener import listen
     except ImportError as error:
         raise MissingExtra(f"the server needs the extra: pip install 'pointcut[server]' ({error})") from None
     from ..segment.segmenter import load
@@ -77,6 +78,7 @@ def serve(
             label_studio_key=label_studio_key,
             limits=Limits(cache=cache * MB),
         )
+        line = listen(host, port)  # before the models are loaded, which may take a while
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO if verbose else logging.WARNING)
@@ -91,4 +93,4 @@ def serve(
 
             webbrowser.open(address)
 
-    run(config, models, started)
+    run(config, models, started, line)

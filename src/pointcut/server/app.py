@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -19,7 +20,7 @@ from ..segment.segmenter import Segmenter
 from . import cvat, labelstudio, operations, page, pictures, videos
 from .config import ServerConfig
 from .guard import Guard
-from .listener import Server, listener
+from .listener import Server, listen, listener
 from .problems import Problem, answer
 from .service import Service
 
@@ -68,13 +69,21 @@ def create_app(config: ServerConfig, models: Sequence[Segmenter]) -> tuple[ASGIA
     return Guard(app, config, service), service
 
 
-def serve(config: ServerConfig, models: Sequence[Segmenter], started: Callable[[str], None] = lambda _: None) -> None:
-    """Runs until it is told to stop. started: called with the server's address when it listens."""
+def serve(
+    config: ServerConfig,
+    models: Sequence[Segmenter],
+    started: Callable[[str], None] = lambda _: None,
+    line: socket.socket | None = None,
+) -> None:
+    """Runs until it is told to stop.
+
+    started: called with the server's address when it listens. line: the socket that it listens on, by default a new one.
+    Raises InputError if the address cannot be had.
+    """
+    line = line or listen(config.host, config.port)
     app, service = create_app(config, models)
     settings = uvicorn.Config(
         app,
-        host=config.host,
-        port=config.port,
         http=listener(config.limits.receipt),
         ws="none",
         loop="asyncio",
@@ -90,4 +99,4 @@ def serve(config: ServerConfig, models: Sequence[Segmenter], started: Callable[[
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     server = Server(settings, service, config.limits.drain, started)
-    server.run()
+    server.run(sockets=[line])

@@ -16,12 +16,25 @@ from typing import Protocol
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..errors import InputError
+
 
 class Drained(Protocol):
     """What is told that the end is near, and says when nothing is left to do."""
 
     draining: bool
     in_flight: int
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at that address, 0 for a free port. Raises InputError."""
+    try:
+        kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=kind, backlog=2048)
+    except OSError as error:
+        raise InputError(
+            f"{host}:{port} cannot be listened at ({error.strerror}); give another --port, or 0 for a free one"
+        ) from None
 
 
 def listener(patience: float) -> type[H11Protocol]:
