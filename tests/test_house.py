@@ -19,7 +19,7 @@ ROWS = [
     {"pixels", "weights"},
     {"automatic", "video"},
     {"segment"},
-    {"bench", "compat", "count", "evaluate", "server"},
+    {"bench", "compat", "count", "evaluate", "server", "batch"},
     {"cli"},
     {"__main__"},
 ]

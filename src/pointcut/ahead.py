@@ -11,14 +11,21 @@ Source = TypeVar("Source")
 Result = TypeVar("Result")
 
 
-def ahead(function: Callable[[Source], Result], sources: Iterable[Source], most: int = 2) -> Iterator[Result]:
-    """`map` that works in one thread on up to `most` results beyond the one that was asked for, in order.
+def ahead(
+    function: Callable[[Source], Result],
+    sources: Iterable[Source],
+    most: int = 2,
+    threads: int = 1,
+    prepare: Callable[[], None] | None = None,
+) -> Iterator[Result]:
+    """`map` that works in threads on up to `most` results beyond the one that was asked for, in order.
 
-    What `function` raises is raised where its result would have come. `sources` is read as far as needed, and no further.
+    prepare: called in each thread before its first work. What `function` raises is raised where its result would have come.
+    `sources` is read as far as needed, and no further.
     """
     waiting: deque[Future[Result]] = deque()
     sources = iter(sources)
-    with ThreadPoolExecutor(1, "pointcut-ahead") as pool:
+    with ThreadPoolExecutor(threads, "pointcut-ahead", prepare) as pool:
         try:
             while True:
                 while len(waiting) <= most:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import OutputError
+
+TEMPORARY = re.compile(r"\..+\.\w{8}\.tmp(\.\w+)?")
+"""What `replacing` calls a file that is not complete."""
 
 
 def make_folder(folder: Path) -> None:
@@ -17,6 +21,13 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes have left of `replacing` in a folder and those below; nobody else may be writing there."""
+    for path in folder.rglob(".*.tmp*"):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from .. import __version__
 from ..errors import PointcutError
 from . import models
 from .auto import auto
+from .batch import batch
 from .bench import bench
 from .count import count
 from .evaluate import evaluate
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True)(segment)
 app.command(no_args_is_help=True)(auto)
+app.command(no_args_is_help=True)(batch)
 app.command(no_args_is_help=True)(count)
 app.command(no_args_is_help=True)(track)
 app.command("eval", no_args_is_help=True)(evaluate)

@@ -20,6 +20,7 @@ from ..opencv import opencv
 from .coco import CocoWriter
 from .files import GeoJsonWriter, LabelmeWriter, NpzWriter, OverlayWriter, PngWriter
 from .labelstudio import LabelStudioWriter
+from .parquet import ParquetWriter
 from .record import Record, Writer
 from .yolo import YoloWriter
 
@@ -34,6 +35,7 @@ FORMATS: dict[str, type[Writer]] = {
     "labelstudio": LabelStudioWriter,
     "labelme": LabelmeWriter,
     "npz": NpzWriter,
+    "parquet": ParquetWriter,
 }
 
 OUTLINED = frozenset({"yolo", "geojson", "labelstudio", "labelme"})

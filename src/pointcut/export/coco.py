@@ -5,10 +5,11 @@ Source of the format: https://cocodataset.org/#format-data
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
 
-from .record import Record, Writer, write_json
+from ..files import replacing
+from .record import Record, Spool, Writer
 
 
 class CocoWriter(Writer):
@@ -16,22 +17,21 @@ class CocoWriter(Writer):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.images: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
+        self.images, self.annotations = Spool(), Spool()
         self.categories: dict[str, int] = {}
 
     def add(self, record: Record) -> list[Path]:
         height, width = record.size
-        self.images.append({"id": len(self.images) + 1, "file_name": record.name, "height": height, "width": width})
+        self.images.add({"id": self.images.count + 1, "file_name": record.name, "height": height, "width": width})
         cut = record.cut
         for row, (mask, area, (x0, y0, x1, y1)) in enumerate(
             zip(cut.rle(), cut.areas.tolist(), cut.boxes_xyxy.tolist(), strict=True)
         ):
             category = self.categories.setdefault(record.label(row), len(self.categories) + 1)
-            self.annotations.append(
+            self.annotations.add(
                 {
-                    "id": len(self.annotations) + 1,
-                    "image_id": len(self.images),
+                    "id": self.annotations.count + 1,
+                    "image_id": self.images.count,
                     "category_id": category,
                     "segmentation": mask,
                     "area": area,
@@ -44,5 +44,11 @@ class CocoWriter(Writer):
 
     def close(self) -> list[Path]:
         categories = [{"id": number, "name": name} for name, number in self.categories.items()]
-        dataset = {"images": self.images, "annotations": self.annotations, "categories": categories}
-        return [write_json(self.folder / "annotations.json", dataset)]
+        path = self.folder / "annotations.json"
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.write('{"images": ')
+            self.images.pour(file)
+            file.write(', "annotations": ')
+            self.annotations.pour(file)
+            file.write(f', "categories": {json.dumps(categories)}}}\n')
+        return [path]

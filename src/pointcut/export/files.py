@@ -41,7 +41,7 @@ class GeoJsonWriter(Writer):
             }
             for row in range(len(cut))
         ]
-        return [write_json(self.folder / f"{record.stem}.geojson", {"type": "FeatureCollection", "features": features})]
+        return [write_json(self.place(record, ".geojson"), {"type": "FeatureCollection", "features": features})]
 
     @staticmethod
     def _rings(part: Polygon) -> list[list[list[float]]]:
@@ -76,7 +76,7 @@ class LabelmeWriter(Writer):
             "imageHeight": height,
             "imageWidth": width,
         }
-        return [write_json(self.folder / f"{record.stem}.json", document)]
+        return [write_json(self.place(record, ".json"), document)]
 
 
 class NpzWriter(Writer):
@@ -84,7 +84,7 @@ class NpzWriter(Writer):
 
     def add(self, record: Record) -> list[Path]:
         cut = record.cut
-        path = self.folder / f"{record.stem}.npz"
+        path = self.place(record, ".npz")
         small = {"scores": cut.scores, "stability": cut.stability, "boxes_xyxy": cut.boxes_xyxy, "areas": cut.areas}
         with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, value in small.items():
@@ -104,7 +104,7 @@ class PngWriter(Writer):
     def add(self, record: Record) -> list[Path]:
         if len(record.cut) > 65535:
             raise OutputError(f"{record.name}: {len(record.cut)} masks are more than a 16-bit label picture can hold")
-        path = self.folder / f"{record.stem}.labels.png"
+        path = self.place(record, ".labels.png")
         draw.save(Image.fromarray(label_map(record.cut).astype(np.uint16)), path)
         return [path]
 
@@ -113,6 +113,6 @@ class OverlayWriter(Writer):
     """`STEM.overlay.png`: every mask in its own colour, outlined, large ones below."""
 
     def add(self, record: Record) -> list[Path]:
-        path = self.folder / f"{record.stem}.overlay.png"
+        path = self.place(record, ".overlay.png")
         draw.save(draw.mosaic(record.cut.image, label_map(record.cut)), path)
         return [path]

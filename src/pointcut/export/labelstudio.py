@@ -7,10 +7,10 @@ Source of the format: https://labelstud.io/guide/predictions. Polygons there hav
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from ..files import replacing
 from .polygons import polygons
-from .record import Record, Writer, write_json
+from .record import Record, Spool, Writer
 
 
 class LabelStudioWriter(Writer):
@@ -18,7 +18,7 @@ class LabelStudioWriter(Writer):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.tasks: list[dict[str, Any]] = []
+        self.tasks = Spool()
 
     def add(self, record: Record) -> list[Path]:
         height, width = record.size
@@ -43,8 +43,12 @@ class LabelStudioWriter(Writer):
             for number, part in enumerate(polygons(record.cut.mask(row)))
         ]
         prediction = {"model_version": "pointcut", "result": regions}
-        self.tasks.append({"data": {"image": record.name}, "predictions": [prediction]})
+        self.tasks.add({"data": {"image": record.name}, "predictions": [prediction]})
         return []
 
     def close(self) -> list[Path]:
-        return [write_json(self.folder / "labelstudio.json", self.tasks)]
+        path = self.folder / "labelstudio.json"
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            self.tasks.pour(file)
+            file.write("\n")
+        return [path]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TextIO
 
-from ..files import replacing
+from ..files import make_folder, replacing
 from ..segments import Segments
 
 
@@ -17,14 +19,15 @@ class Record:
     """One picture's segments, by its file's name."""
 
     name: str
-    """The picture's file name: formats refer to it."""
+    """The picture's file name, or its path below the folder that was given: formats refer to it."""
     cut: Segments
     labels: tuple[str, ...] = ()
     """What each mask is; "object" where nothing is said."""
 
     @property
     def stem(self) -> str:
-        return PurePath(self.name).stem
+        """The name without its suffix, with the folders that it has."""
+        return PurePath(self.name).with_suffix("").as_posix()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -41,6 +44,12 @@ class Writer(ABC):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def place(self, record: Record, ending: str) -> Path:
+        """Where a picture's own file goes; its folder is made. Raises OutputError."""
+        path = self.folder / f"{record.stem}{ending}"
+        make_folder(path.parent)
+        return path
+
     @abstractmethod
     def add(self, record: Record) -> list[Path]:
         """Takes one picture; gives the files that are complete with it."""
@@ -48,6 +57,27 @@ class Writer(ABC):
     def close(self) -> list[Path]:
         """Finishes files that hold many pictures."""
         return []
+
+
+class Spool:
+    """The items of a JSON list that may be too long for memory: kept in a nameless file until they are written."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed when it is poured out
+        self.count = 0
+
+    def add(self, value: Any) -> None:
+        self._file.write(", " if self.count else "")
+        self._file.write(json.dumps(value))
+        self.count += 1
+
+    def pour(self, target: TextIO) -> None:
+        """Writes the list, and is empty and closed then."""
+        self._file.seek(0)
+        target.write("[")
+        shutil.copyfileobj(self._file, target)
+        target.write("]")
+        self._file.close()
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..files import make_folder
 from .polygons import polygons
 from .record import Record, Writer, write_text
 
@@ -19,7 +20,6 @@ class YoloWriter(Writer):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.classes: dict[str, int] = {}
-        (folder / "labels").mkdir(exist_ok=True)
 
     def add(self, record: Record) -> list[Path]:
         height, width = record.size
@@ -29,7 +29,9 @@ class YoloWriter(Writer):
             for part in polygons(record.cut.mask(row)):
                 shares = (part.outline / (width, height)).clip(0, 1).ravel()
                 lines.append(f"{number} " + " ".join(f"{v:.6f}" for v in shares))
-        return [write_text(self.folder / "labels" / f"{record.stem}.txt", "".join(line + "\n" for line in lines))]
+        path = self.folder / "labels" / f"{record.stem}.txt"
+        make_folder(path.parent)
+        return [write_text(path, "".join(line + "\n" for line in lines))]
 
     def close(self) -> list[Path]:
         names = "".join(f"  {number}: {json.dumps(name)}\n" for name, number in self.classes.items())

@@ -18,7 +18,6 @@ export class Film {
     this.said = new Map();  // "frame/object" -> {points, box}
     this.queue = Promise.resolve();
     $("frame").max = Math.max(0, about.frames - 1);
-    this.go(0, true);
   }
 
   do(deed) {

@@ -44,7 +44,11 @@ async function openPhoto(file, name) {
   return new Photo(stage, file, name, bitmap, handle);
 }
 
-const openFilm = async (file, name) => new Film(stage, name, await api.openFilm(file));
+async function openFilm(file, name) {
+  const film = new Film(stage, name, await api.openFilm(file));
+  await film.go(0, true); // a click means nothing before there is something to see
+  return film;
+}
 
 function reveal(mode) {
   document.body.dataset.mode = mode;

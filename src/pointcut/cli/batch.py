@@ -1,0 +1,192 @@
+"""`pointcut batch`: the same for thousands of pictures, in a folder that a killed run goes on in."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from . import parse
+from .options import DeviceName, ModelName, PrecisionName
+from .output import emit, fail, say
+
+if TYPE_CHECKING:
+    from ..batch.inputs import Pointed, Task
+    from ..batch.run import Report
+
+SOME_FAILED = 3
+"""The exit code when pictures failed and the others are done."""
+
+SHOWN = 10
+"""Failures that are told one by one; all are in the report."""
+
+
+def batch(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Folders, pictures, tables (CSV, Parquet); - reads a list from stdin."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where results, journal and report go.")] = Path(
+        "out"
+    ),
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format", "-f", metavar="LIST", help="Of coco,parquet,yolo,geojson,labelstudio,labelme,npz,png,overlay."
+        ),
+    ] = "coco",
+    point: Annotated[list[str] | None, typer.Option("--point", metavar="X,Y", help="The same click on every picture.")] = None,
+    not_: Annotated[list[str] | None, typer.Option("--not", metavar="X,Y", help="What is not the object; repeats.")] = None,
+    box: Annotated[
+        list[str] | None, typer.Option("--box", metavar="X0,Y0,X1,Y1", help="The same box on every picture; repeats.")
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option("--boxes", metavar="FILE", help="Boxes by picture: COCO, Label Studio, or a YOLO folder.")
+    ] = None,
+    points: Annotated[
+        int | None, typer.Option("--points", min=1, max=256, help="Points per side when everything is looked for.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", min=0, max=1, help="Masks of a lower score are dropped.")
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Leave out points within something found; finds a little less.")] = False,
+    model: ModelName = "nano",
+    device: DeviceName = "auto",
+    precision: PrecisionName = "exact",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Threads; by default one a core, one on a GPU.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of going on.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try pictures that failed once more.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and do what comes into the folders; Ctrl-C ends it.")] = False,
+    null: Annotated[bool, typer.Option("-0", help="Names on stdin end in a zero byte, as `find -print0` writes them.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
+) -> None:
+    """Segment thousands of pictures: everything in them, or what is pointed at.
+
+    Writes the formats, pointcut.batch.jsonl (a line a picture) and report.json. A run that was stopped or killed goes on when
+    it is started again, and ends with the same files. A picture that cannot be done is reported, the rest is done, and the
+    exit code is 3.
+
+    pointcut batch photos/ --out found --format coco,overlay
+    """
+    from ..batch.run import run_batch
+    from ..batch.work import BatchJob
+
+    pointed = fixed(point or [], not_ or [], box or [])
+    search = {"points_per_side": points, "pred_iou_thresh": min_score, "skip_covered": fast or None}
+    job = BatchJob(
+        model,
+        precision,
+        tuple(parse.names(formats)),
+        pointed,
+        tuple((name, value) for name, value in search.items() if value is not None),
+    )
+    names = listed(sources, null)
+    tasks = gathered(names, boxes)
+    while True:
+        with shown(as_json) as progress:
+            report = run_batch(
+                tasks, job, out, device=device, workers=workers, fresh=fresh, retry=retry_failed, progress=progress
+            )
+        tell(report, out, as_json)
+        if not watch:
+            break
+        fresh, tasks = False, waited(names, boxes, tasks)
+    if report.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def fixed(points: list[str], others: list[str], boxes: list[str]) -> Pointed | None:
+    """The same prompt for all pictures, or None."""
+    from ..batch.inputs import Pointed
+
+    if boxes and (points or others):
+        raise typer.BadParameter("give --box or --point, not both: boxes are objects of their own")
+    if boxes:
+        found = [parse.box(text) for text in boxes]
+        return Pointed(boxes=tuple((b[0], b[1], b[2], b[3]) for b in found), names=("object",) * len(found))
+    if not points:
+        if others:
+            raise typer.BadParameter("say first what is the object: --point X,Y")
+        return None
+    clicks = tuple((p[0], p[1]) for p in map(parse.point, [*points, *others]))
+    return Pointed(points=(clicks,), labels=((1,) * len(points) + (0,) * len(others),), names=("object",))
+
+
+def listed(sources: list[str], null: bool) -> list[str]:
+    """The sources, with the names from stdin in the place of -."""
+    names = []
+    for source in sources:
+        if source == "-":
+            text = sys.stdin.buffer.read().decode(errors="surrogateescape")
+            names += [name for name in (text.split("\0") if null else text.splitlines()) if name]
+        else:
+            names.append(source)
+    return names
+
+
+def gathered(names: list[str], boxes: Path | None) -> list[Task]:
+    from ..batch.inputs import tasks_in, with_boxes
+
+    tasks = tasks_in(names)
+    if not tasks:
+        raise InputError(f"no pictures in {', '.join(names[:3]) or 'the list'}; their names end in .jpg, .png, .tif, ...")
+    return tasks if boxes is None else with_boxes(tasks, boxes)
+
+
+def waited(names: list[str], boxes: Path | None, known: list[Task]) -> list[Task]:
+    """What is in the folders when something new has come and keeps its size."""
+    before: dict[str, int] = {}
+    while True:
+        time.sleep(1.0)
+        tasks = gathered(names, boxes)
+        sizes = {task.name: task.path.stat().st_size for task in tasks if task.path.is_file()}
+        if {task.name for task in tasks} != {task.name for task in known} and sizes == before:
+            return tasks
+        before = sizes
+
+
+@contextmanager
+def shown(quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
+    """A bar on a terminal, with the rate and what failed."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    began, first = time.perf_counter(), 0
+    with typer.progressbar(length=1, label="batch", file=sys.stderr, show_pos=True) as bar:
+
+        def progress(done: int, total: int, failed: int) -> None:
+            nonlocal first
+            first = first or done - 1
+            rate = (done - first) / max(1e-6, time.perf_counter() - began)
+            bar.length = total
+            bar.label = f"{rate:.1f}/s" + (f", {failed} failed" if failed else "")
+            bar.update(done - bar.pos)
+
+        yield progress
+
+
+def tell(report: Report, out: Path, as_json: bool) -> None:
+    """The report, for programs or for people."""
+    if as_json:
+        emit(report.document())
+        return
+    for one in report.failed[:SHOWN]:
+        fail(one["message"])
+    if len(report.failed) > SHOWN:
+        fail(f"and {len(report.failed) - SHOWN} more: {out / 'report.json'}")
+    done = report.pictures - len(report.failed)
+    resumed = f" ({report.resumed} of them before)" if report.resumed else ""
+    say(f"{done} of {report.pictures} pictures done{resumed}, {report.masks} masks, {report.rate:.1f} pictures a second")
+    work: Any = sum(report.where.values())
+    if work:
+        say("work: " + ", ".join(f"{name} {100 * seconds / work:.0f} %" for name, seconds in report.where.items()))
+    for path in report.files:
+        print(path)
