@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help try test lint pictures bench bench-serving bench-automatic eval clean
+.PHONY: help try test lint pictures bench bench-serving bench-batch bench-automatic eval clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make bench  time encoding and clicks, beside transformers"
 	@echo "make bench-automatic  time automatic masks, beside the reference's loop (some minutes)"
 	@echo "make bench-serving  load the server from a second process, and time the page (some minutes)"
+	@echo "make bench-batch  many pictures, beside a plain loop"
 	@echo "make eval   judge the built-in model on labelled photographs (DATA=$(DATA); ARGS=--sheet FILE draws the worst)"
 
 $(BIN)/pointcut: pyproject.toml constraints.txt
@@ -62,6 +63,9 @@ bench: $(VENV)/.dev
 
 bench-serving: $(VENV)/.dev
 	@$(BIN)/python benchmarks/serving.py --page $(ARGS)
+
+bench-batch: $(VENV)/.dev
+	@$(BIN)/python benchmarks/batch.py $(ARGS)
 
 bench-automatic: $(VENV)/.dev
 	@$(BIN)/python benchmarks/automatic.py $(ARGS)

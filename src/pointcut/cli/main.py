@@ -1,7 +1,7 @@
 """The command's entry: verbs, common options, and how errors become one line and an exit code.
 
 Exit codes: 0 done; 1 some inputs failed (the others are done); 2 the call itself was wrong; 3 a film broke off
-(what came before is done); 130 interrupted.
+(what came before is done), or pictures of a batch failed (the others are done); 130 interrupted.
 """
 
 from __future__ import annotations
