@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +29,6 @@ from .errors import InputError, InvalidPrompt, MissingExtra, PointcutError, Serv
 from .files import replacing
 from .images import ImageSource, open_image
 from .prompts import Prompt, parse_prompts
-from .rle import Rle
 from .segments import Preview, Segments
 
 if TYPE_CHECKING:
@@ -326,16 +325,8 @@ def plain(value: Any) -> Any:
 def segments_in(
     image: np.ndarray, masks: list[dict[str, Any]], prompts: tuple[Prompt, ...], asked: Asked | None
 ) -> RemoteSegments:
-    return RemoteSegments(
-        image,
-        stored=tuple(Rle(size=m["rle"]["size"], counts=m["rle"]["counts"]) for m in masks),
-        scores=np.array([m["score"] for m in masks], np.float32),
-        stability=np.array([m["stability"] for m in masks], np.float32),
-        logits=np.zeros((len(masks), 0, 0), np.float32),
-        objects=np.array([m["object"] for m in masks], np.int64),
-        prompts=prompts,
-        asked=asked,
-    )
+    cut = RemoteSegments.read_back(image, [m["rle"] for m in masks], masks, [m["object"] for m in masks])
+    return replace(cut, prompts=prompts, asked=asked)
 
 
 def error_of(response: httpx.Response) -> PointcutError:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -55,6 +55,20 @@ class Segments:
     """The prompt of each object."""
     object_scores: np.ndarray | None = None
     """(N,) float32 logit that there is an object at all; None where the model does not tell (SAM 1)."""
+
+    @classmethod
+    def read_back(
+        cls, image: np.ndarray, stored: Sequence[Rle], figures: Sequence[Mapping[str, Any]], objects: Sequence[int]
+    ) -> Self:
+        """What was written down of masks: their run lengths, their `figures`, and whose they are. Logits are not written."""
+        return cls(
+            image,
+            stored=tuple(Rle(size=mask["size"], counts=mask["counts"]) for mask in stored),
+            scores=np.array([one["score"] for one in figures], np.float32),
+            stability=np.array([one["stability"] for one in figures], np.float32),
+            logits=np.zeros((len(figures), 0, 0), np.float32),
+            objects=np.array(objects, np.int64),
+        )
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -118,16 +118,9 @@ def masks_of(cut: Segments, names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 def record_of(row: dict[str, Any]) -> Record:
     """A row of the journal as what writers take; its picture is black, and takes no memory."""
-    size = [row["height"], row["width"]]
-    masks = row["masks"]
-    cut = Segments(
-        np.broadcast_to(np.uint8(0), (*size, 3)),
-        stored=tuple(Rle(size=size, counts=mask["counts"]) for mask in masks),
-        scores=np.array([mask["score"] for mask in masks], np.float32),
-        stability=np.array([mask["stability"] for mask in masks], np.float32),
-        logits=np.zeros((len(masks), 0, 0), np.float32),
-        objects=np.array([mask["object"] for mask in masks], np.int64),
-    )
+    size, masks = [row["height"], row["width"]], row["masks"]
+    stored = [Rle(size=size, counts=mask["counts"]) for mask in masks]
+    cut = Segments.read_back(np.broadcast_to(np.uint8(0), (*size, 3)), stored, masks, [mask["object"] for mask in masks])
     return Record(row["name"], cut, tuple(mask.get("label", "object") for mask in masks))
 
 

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import numpy as np
 from ..errors import OutputError
 from ..files import make_folder
 from ..images import open_mask
-from ..rle import Rle
 from ..segments import Segments
 from .tracker import TrackedFrame, Tracker
 
@@ -147,15 +146,8 @@ def rows(journal: Path) -> Iterator[dict[str, Any]]:
 def segments_of(row: dict[str, Any], image: np.ndarray) -> Segments:
     """A frame's segments, read back."""
     objects: Sequence[dict[str, Any]] = row["objects"]
-    return Segments(
-        image,
-        stored=tuple(Rle(size=one["rle"]["size"], counts=one["rle"]["counts"]) for one in objects),
-        scores=np.array([one["score"] for one in objects], np.float32),
-        stability=np.array([one["stability"] for one in objects], np.float32),
-        logits=np.zeros((len(objects), 0, 0), np.float32),
-        objects=np.array([one["id"] for one in objects], np.int64),
-        object_scores=np.array([one["object_score"] for one in objects], np.float32),
-    )
+    cut = Segments.read_back(image, [one["rle"] for one in objects], objects, [one["id"] for one in objects])
+    return replace(cut, object_scores=np.array([one["object_score"] for one in objects], np.float32))
 
 
 def _write(path: Path, text: str, mode: str) -> None:
