@@ -1,7 +1,7 @@
 """The local engine: pictures through a few threads, rows into the journal in order, and files that tell of all of them.
 
-Each thread takes a picture from its file to its row, with one of the processor's cores: that gets more out of a small network
-than all cores on one picture, and decoding, encoding, prompting and writing overlap by themselves.
+Each thread takes a picture from its file to its row, with one of the processor's cores: that gets a little more out of a small
+network than all cores on one picture, and decoding, encoding, prompting and writing overlap by themselves.
 """
 
 from __future__ import annotations
