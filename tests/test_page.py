@@ -439,3 +439,20 @@ def test_fingers(browser: Browser, served: Served) -> None:
     assert page.evaluate("document.getElementById('base').toDataURL().length") != view, "two fingers zoom"
     expect(page.locator("#objects li")).to_have_count(1)
     context.close()
+
+
+def test_the_token_is_asked_for(browser: Browser) -> None:
+    with serving("--token", "a-long-secret", env={"POINTCUT_TOKEN": ""}) as server:
+        context = browser.new_context(color_scheme="dark")
+        page = context.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(server.address)
+        assert page.evaluate("getComputedStyle(document.querySelector('main')).borderRadius") == "20px"
+        assert not [text for text in said if "Content Security Policy" in text]
+        page.fill("#token", "a-long-secret")
+        page.click("button")
+        expect(page.locator("#choose")).to_be_visible()
+        page.click("[aria-label='Try: A cat']")
+        expect(page.locator("#hint")).to_contain_text("Move to see", timeout=20_000)
+        context.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from base64 import b64encode
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -13,7 +14,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from .config import ServerConfig
-from .guard import COOKIE, session_of
+from .guard import COOKIE, CSP, session_of
 from .pictures import Served
 from .problems import Problem
 
@@ -85,7 +86,16 @@ async def form(request: Request) -> Response:
     token = request.query_params.get("token")
     if token is not None and getattr(request.state, "refused", False):
         return admitted(token, request.app.state.service.config)
-    return asset("login.html", request, 401 if getattr(request.state, "refused", False) else 200)
+    answer = asset("login.html", request, 401 if getattr(request.state, "refused", False) else 200)
+    answer.headers["Content-Security-Policy"] = CSP.replace("style-src 'self'", f"style-src {own_style()}")
+    return answer
+
+
+@cache
+def own_style() -> str:
+    """The digest by which a browser knows the form's own style."""
+    style = assets()["login.html"].body.partition(b"<style>")[2].partition(b"</style>")[0]
+    return f"'sha256-{b64encode(sha256(style).digest()).decode()}'"
 
 
 @router.post("/login")
