@@ -248,9 +248,9 @@ from pointcut.batch.work import BatchJob
 job = BatchJob("nano", "exact", ("coco", "png", "parquet"), Pointed(boxes=((10., 10., 50., 40.),), names=("thing",)))
 import torch
 torch.set_num_threads(1)  # a process whose threads have computed together cannot be forked
-import pointcut.batch.run
-model = pointcut.batch.run.load("nano", device="cpu")
-pointcut.batch.run.load = lambda *_, **__: model  # once instead of a hundred times
+import pointcut.batch.work
+model = pointcut.batch.work.load("nano", device="cpu")
+pointcut.batch.work.load = lambda *_, **__: model  # once instead of a hundred times
 while True:
     print("ready", flush=True)
     folder = sys.stdin.readline().strip()

@@ -38,6 +38,16 @@ def to_square(image: np.ndarray, frame: Frame, device: torch.device) -> Tensor:
     return F.pad(pixels, (0, frame.side - width, 0, frame.side - height))
 
 
+def smaller(image: np.ndarray, long_side: int) -> np.ndarray:
+    """A picture (H, W, 3) with its longer side at most so long; itself, if it is."""
+    height, width = image.shape[:2]
+    scale = long_side / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
 def frame_to_square(image: np.ndarray, side: int, device: torch.device) -> Tensor:
     """A video's frame, RGB uint8 (H, W, 3) -> normalised float32 (1, 3, S, S): stretched in 8 bits by Pillow's bicubic filter.
 

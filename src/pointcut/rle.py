@@ -5,6 +5,7 @@ Source of the format: https://github.com/cocodataset/cocoapi/blob/master/common/
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -61,6 +62,53 @@ def tight_box(starts: np.ndarray, ends: np.ndarray, height: int) -> np.ndarray:
         bottom = height - 1 if not within.all() else (last % height).max()
         box[:] = x0[0], top, x1[-1] + 1, bottom + 1
     return box
+
+
+def placed(rle: Rle, x0: int, y0: int, size: tuple[int, int]) -> Rle:
+    """The mask of a part as a mask of the whole picture of `size` (height, width), in which the part begins at x0, y0.
+
+    Nothing of the whole is drawn: its runs are those of the part, cut where a column of the part ends.
+    """
+    height, width = size
+    part = decode(rle)
+    rows, columns = part.shape
+    if x0 < 0 or y0 < 0 or x0 + columns > width or y0 + rows > height:
+        raise InputError(f"a part of {columns} x {rows} at {x0}, {y0} does not lie within {width} x {height}")
+    ended = np.zeros((rows + 1, columns), bool)  # a row of nothing ends each column's last run
+    ended[:-1] = part
+    ends = np.cumsum(runs(ended))
+    edges = ends[: len(ends) // 2 * 2]  # where runs of true begin and end, in turn
+    x, y = np.divmod(edges, rows + 1)
+    return from_edges((x0 + x) * height + y0 + y, size)
+
+
+def union(masks: Sequence[Rle]) -> Rle:
+    """Masks of one picture together, without drawing them."""
+    starts = np.sort(np.concatenate([edges_of(mask)[0::2] for mask in masks]))
+    ends = np.sort(np.concatenate([edges_of(mask)[1::2] for mask in masks]))
+    # with both sorted, the n-th run to begin is alone where n runs have ended by then: a new piece begins there
+    fresh = np.ones(len(starts), bool)
+    fresh[1:] = starts[1:] > ends[:-1]
+    last = np.append(np.flatnonzero(fresh)[1:] - 1, len(starts) - 1)[: fresh.sum()]
+    height, width = masks[0]["size"]
+    return from_edges(np.stack([starts[fresh], ends[last]], axis=1).ravel(), (height, width))
+
+
+def edges_of(rle: Rle) -> np.ndarray:
+    """Where runs of true pixels begin and end, in turn, in the order x * height + y."""
+    ends = np.cumsum(decompress(rle["counts"]))
+    ends = ends[: len(ends) // 2 * 2].reshape(-1, 2)
+    return ends[ends[:, 1] > ends[:, 0]].ravel()
+
+
+def from_edges(edges: np.ndarray, size: tuple[int, int]) -> Rle:
+    """The opposite; runs that touch become one."""
+    edges = edges.astype(np.int64)
+    touching = np.flatnonzero(edges[1:-1:2] == edges[2::2])
+    edges = np.delete(edges, np.concatenate([2 * touching + 1, 2 * touching + 2]))
+    height, width = size
+    lengths = np.diff(np.concatenate([[0], edges, [height * width]]))
+    return {"size": [height, width], "counts": compress(lengths if lengths[-1] or len(lengths) == 1 else lengths[:-1])}
 
 
 def from_runs(lengths: np.ndarray, height: int, width: int) -> np.ndarray:

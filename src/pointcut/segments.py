@@ -126,6 +126,16 @@ class Segments:
             return masks.boxes_xyxy(self.stored)
         return np.array([rle.box_xyxy(mask) for mask in self.stored], np.float32).reshape(-1, 4)
 
+    def placed(self, image: np.ndarray, x0: int, y0: int) -> Segments:
+        """The same masks of a part as masks of the whole `image` (H, W, 3), in which the part begins at x0, y0."""
+        size = image.shape[0], image.shape[1]
+        return replace(
+            self,
+            image=image,
+            stored=tuple(rle.placed(mask, x0, y0, size) for mask in self.rle()),
+            prompts=tuple(prompt.moved(x0, y0) for prompt in self.prompts),
+        )
+
     @property
     def best_rows(self) -> np.ndarray:
         """(objects,) int64: the row of the highest score of each object, in the order of the prompts."""

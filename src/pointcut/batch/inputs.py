@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..errors import InputError
+import numpy as np
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm", ".pgm"})
-"""Of files that are taken out of a folder."""
+from ..detect.files import boxes_in, boxes_of
+from ..errors import InputError
+from ..reading import SUFFIXES, pages_of
 
 TABLES = frozenset({".csv", ".tsv", ".parquet"})
 
@@ -26,14 +26,23 @@ class Pointed:
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     names: tuple[str, ...] = ()
     """What each object is."""
+    shares: bool = False
+    """Whether boxes are told in shares of the picture's width and height."""
 
     def __add__(self, other: Pointed) -> Pointed:
         """Both: objects by points and objects by boxes do not mix on one picture. Raises InputError."""
         if (self.points and other.boxes) or (self.boxes and other.points):
             raise InputError("a picture has objects with points and objects with boxes; give each object a box, or each points")
+        assert not self.shares and not other.shares  # those come from label files, whole
         return Pointed(
             self.points + other.points, self.labels + other.labels, self.boxes + other.boxes, self.names + other.names
         )
+
+    def boxes_in(self, size: tuple[int, int]) -> np.ndarray:
+        """(N, 4) float32 x0, y0, x1, y1 in the pixels of a picture of `size` (height, width)."""
+        height, width = size
+        scale = (width, height, width, height) if self.shares else (1, 1, 1, 1)
+        return (np.asarray(self.boxes) * scale).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class Task:
     path: Path
     pointed: Pointed | None = None
     """None: what the job says."""
+    page: int = 0
+    """Of a file that holds several."""
 
 
 def tasks_in(sources: Iterable[str]) -> list[Task]:
@@ -68,6 +79,16 @@ def tasks_in(sources: Iterable[str]) -> list[Task]:
                 raise InputError(f"{known.path} and {task.path} would be called the same: {task.name}; give the folder above")
             found[task.name] = task
     return list(found.values())
+
+
+def with_pages(tasks: Iterable[Task]) -> list[Task]:
+    """Every page of a TIFF and every frame of a DICOM file as a picture of its own, called `scan.page3.tif` and so on."""
+    found = []
+    for task in tasks:
+        name, count = PurePath(task.name), pages_of(task.path)
+        names = [name.with_name(f"{name.stem}.page{page}{name.suffix}").as_posix() for page in range(count)]
+        found += [replace(task, name=names[page], page=page) for page in range(count)] if count > 1 else [task]
+    return found
 
 
 def tasks_of_table(path: Path) -> Iterator[Task]:
@@ -132,87 +153,19 @@ def _pointed(rows: list[dict[str, Any]], path: Path) -> Pointed:
 
 
 def with_boxes(tasks: list[Task], source: Path) -> list[Task]:
-    """The same pictures with the boxes of a COCO file, a Label Studio export, or a folder of YOLO labels.
+    """The same pictures with the boxes of a file (`detect.files.boxes_in`).
 
-    Pictures without boxes there are left out. YOLO's shares of the picture are told as such: see `Yolo`. Raises InputError.
+    Pictures without boxes there are left out. Raises InputError.
     """
-    boxes = yolo_boxes(source) if source.is_dir() else json_boxes(source)
-    kept = [replace(task, pointed=found) for task in tasks if (found := _of(task, boxes)) is not None]
+    boxes = boxes_in(source)
+    found = [(task, boxes_of(task.name, boxes)) for task in tasks]
+    kept = [
+        replace(task, pointed=Pointed(boxes=tuple(its.boxes), names=tuple(its.labels), shares=its.shares))
+        for task, its in found
+        if its is not None
+    ]
     if not kept:
         raise InputError(
             f"{source}: has boxes for none of the {len(tasks)} pictures; it names {', '.join(list(boxes)[:3]) or 'none'}"
         )
     return kept
-
-
-def _of(task: Task, boxes: dict[str, Pointed]) -> Pointed | None:
-    """A label file names pictures by path, by file name, or (YOLO) without suffix."""
-    path = PurePath(task.name)
-    keys = (task.name, path.name, path.with_suffix("").as_posix(), path.stem)
-    return next((boxes[key] for key in keys if key in boxes), None)
-
-
-def json_boxes(path: Path) -> dict[str, Pointed]:
-    """COCO's `bbox`, or the rectangles of Label Studio tasks, by picture. Raises InputError."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return _coco(document) if isinstance(document, dict) else _label_studio(document)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{path}: neither a COCO file nor a Label Studio export ({type(error).__name__}: {error})") from None
-
-
-def _coco(document: dict[str, Any]) -> dict[str, Pointed]:
-    files = {image["id"]: image["file_name"] for image in document["images"]}
-    names = {category["id"]: category["name"] for category in document.get("categories", [])}
-    found: dict[str, Pointed] = {}
-    for annotation in document["annotations"]:
-        x, y, width, height = (float(v) for v in annotation["bbox"])
-        one = Pointed(boxes=((x, y, x + width, y + height),), names=(names.get(annotation.get("category_id"), "object"),))
-        file = files[annotation["image_id"]]
-        found[file] = found.get(file, Pointed()) + one
-    return found
-
-
-def _label_studio(tasks: list[dict[str, Any]]) -> dict[str, Pointed]:
-    found: dict[str, Pointed] = {}
-    for task in tasks:
-        address = next(value for value in task["data"].values() if isinstance(value, str))
-        answers = (task.get("annotations") or task.get("predictions") or [{"result": []}])[0]["result"]
-        for region in answers:
-            if region["type"] != "rectanglelabels":
-                continue
-            value, width, height = region["value"], region["original_width"], region["original_height"]
-            x, y = value["x"] * width / 100, value["y"] * height / 100
-            box = (x, y, x + value["width"] * width / 100, y + value["height"] * height / 100)
-            file = PurePath(address.partition("?")[0]).name
-            found[file] = found.get(file, Pointed()) + Pointed(boxes=(box,), names=(value["rectanglelabels"][0],))
-    return found
-
-
-class Shares(tuple[float, float, float, float]):
-    """A box in shares of the picture's width and height, as YOLO writes it: x0, y0, x1, y1."""
-
-
-def yolo_boxes(folder: Path) -> dict[str, Pointed]:
-    """YOLO's detection labels (`class cx cy w h` a line), by the picture's stem; `data.yaml` is not read: classes are numbers.
-
-    Raises InputError.
-    """
-    found: dict[str, Pointed] = {}
-    for path in sorted(folder.rglob("*.txt")):
-        pointed = Pointed()
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
-            try:
-                kind, cx, cy, width, height = line.split()[:5]
-                x, y, w, h = float(cx), float(cy), float(width), float(height)
-            except ValueError:
-                raise InputError(f"{path}, line {number}: expected class cx cy w h, got {line!r}") from None
-            box = Shares((x - w / 2, y - h / 2, x + w / 2, y + h / 2))
-            pointed += Pointed(boxes=(box,), names=(kind,))
-        if pointed.boxes:
-            found[path.relative_to(folder).with_suffix("").as_posix()] = pointed
-    if not found:
-        raise InputError(f"{folder}: holds no YOLO labels (class cx cy w h in .txt files)")
-    return found

@@ -14,22 +14,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
 from ..ahead import ahead
 from ..export import open_writers
 from ..files import replacing
-from ..segment.segmenter import Segmenter, load
+from ..segment.segmenter import Segmenter
 from .inputs import Task
 from .journal import Journal
-from .work import TOGETHER, BatchJob, record_of, row_of
+from .work import TOGETHER, BatchJob, Done, Worker, record_of
 
 REPORT = "report.json"
-
-Done: TypeAlias = tuple[dict[str, Any], dict[str, float]]
-"""A row, and the seconds that its steps took."""
 
 
 @dataclass
@@ -110,10 +107,10 @@ def is_done(task: Task, journal: Journal) -> bool:
 
 def locally(tasks: Sequence[Task], job: BatchJob, folder: Path, device: str, workers: int | None) -> Iterator[Done]:
     """The work of this machine, in order."""
-    model = load(job.model, device=device, precision=job.precision)  # type: ignore[arg-type]  # checked by load
-    threads = workers or (1 if model.device.type != "cpu" else cores())
-    with cores_each(threads, model) as prepare:
-        yield from ahead(lambda task: row_of(task, job, model, folder), tasks, 2 * threads, threads, prepare)
+    worker = Worker.open(job, device)
+    threads = workers or (1 if worker.model.device.type != "cpu" else cores())
+    with cores_each(threads, worker.model) as prepare:
+        yield from ahead(lambda task: worker(task, folder), tasks, 2 * threads, threads, prepare)
 
 
 def cores() -> int:

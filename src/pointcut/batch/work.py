@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..automatic.config import AutomaticConfig, default_config
+from ..detect import Detector, open_detector
 from ..errors import InputError, OutputError, PointcutError, UnreadableImage
 from ..export import FORMATS, Record, open_writers
-from ..images import MAX_PIXELS, open_image
+from ..images import Reading
+from ..pipeline import Found, Part, Preparation
+from ..reading import read_picture
 from ..rle import Rle
-from ..segment.segmenter import Segmenter
-from ..segment.session import EncodedImage
+from ..segment.segmenter import Segmenter, load
 from ..segments import Segments
-from .inputs import Pointed, Shares, Task
+from .inputs import Pointed, Task
+
+Done: TypeAlias = tuple[dict[str, Any], dict[str, float]]
+"""A picture's row of the journal, and the seconds that its steps took."""
+
+NO_SCORES = np.zeros(0, np.float32)
 
 TOGETHER = frozenset({"coco", "yolo", "labelstudio", "parquet"})
 """Formats whose files tell of many pictures: they are written from the journal, in the order of the pictures."""
@@ -36,7 +42,14 @@ class BatchJob:
     """The same for all pictures that have none of their own; None: everything is looked for."""
     search: tuple[tuple[str, Any], ...] = ()
     """Values of `AutomaticConfig` that differ from the model's default."""
-    max_pixels: int = MAX_PIXELS
+    text: str | None = None
+    """What a detector looks for in pictures that nothing is pointed at on."""
+    detector: str | None = None
+    """`NAME` or `NAME:MODEL`, see `detect.open_detector`; None: none is asked."""
+    side: int | None = None
+    """Of the model's square, where it differs from the model's own."""
+    preparation: Preparation = Preparation()
+    reading: Reading = Reading()
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
@@ -53,66 +66,84 @@ class BatchJob:
         return asdict(self)
 
 
-def row_of(task: Task, job: BatchJob, model: Segmenter, folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
-    """One picture, from its file to its row of the journal, and the seconds that its steps took.
+@dataclass(frozen=True, eq=False)
+class Worker:
+    """Who does a job: opened once in each process, then called for one picture after another, from several threads."""
 
-    Its own files (overlays, label pictures, ...) are written on the way. One that cannot be done gives a row that says why.
-    Raises OutputError: that concerns all pictures.
-    """
-    row: dict[str, Any] = {"name": task.name}
-    clock = Clock()
-    try:
-        data = _read(task.path)
-        row |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        pixels = open_image(data, max_pixels=job.max_pixels)
-        row |= {"height": pixels.shape[0], "width": pixels.shape[1]}
-        clock.lap("read")
-        photo = model.encode(pixels)
-        clock.lap("encode")
-        cut, names = segmented(photo, task.pointed or job.pointed, job)
-        clock.lap("segment")
-        own = [name for name in job.formats if name not in TOGETHER]
-        if own:
-            open_writers(folder, own).add(Record(task.name, cut, names))
-        row["masks"] = masks_of(cut, names)
-        clock.lap("write")
-    except OutputError:
-        raise
-    except PointcutError as error:
-        row |= {"error": type(error).__name__, "message": str(error).replace("image data", task.name)}
-    return row, clock.seconds
+    job: BatchJob
+    model: Segmenter
+    detector: Detector | None
+
+    @classmethod
+    def open(cls, job: BatchJob, device: str) -> Worker:
+        """Raises ModelError, DeviceUnavailable, MissingExtra, InputError."""
+        model = load(job.model, device=device, precision=job.precision, side=job.side)  # type: ignore[arg-type]  # checked there
+        return cls(job, model, open_detector(job.detector, str(model.device)) if job.detector else None)
+
+    def __call__(self, task: Task, folder: Path) -> Done:
+        """One picture, from its file to its row of the journal, and the seconds that its steps took.
+
+        Its own files (overlays, label pictures, ...) are written into the folder on the way. One that cannot be done gives a
+        row that says why. Raises OutputError: that concerns all pictures.
+        """
+        row: dict[str, Any] = {"name": task.name}
+        clock = Clock()
+        try:
+            data = read_bytes(task.path)
+            row |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            picture = read_picture(data, replace(self.job.reading, page=task.page), task.name)
+            row |= {"height": picture.pixels.shape[0], "width": picture.pixels.shape[1]} | picture.told()
+            clock.lap("read")
+            part = self.job.preparation.encode(self.model, picture.pixels)
+            clock.lap("encode")
+            found = self._masks(part, task.pointed or self.job.pointed)
+            clock.lap("segment")
+            own = [name for name in self.job.formats if name not in TOGETHER]
+            if own:
+                open_writers(folder, own).add(Record(task.name, found.cut, found.labels, picture.place))
+            row["masks"] = masks_of(found)
+            clock.lap("write")
+        except OutputError:
+            raise
+        except PointcutError as error:
+            row |= {"error": type(error).__name__, "message": str(error)}
+        except Exception as error:  # one picture in a million must not end the night's work
+            row |= {
+                "error": type(error).__name__,
+                "message": f"{task.name}: a fault of Pointcut's own ({error}); please report it",
+            }
+        return row, clock.seconds
+
+    def _masks(self, part: Part, pointed: Pointed | None) -> Found:
+        if pointed is None and self.detector is not None:
+            return part.segment_found(self.detector, self.job.text)
+        if pointed is None:
+            return Found(part.segment_everything(self.job.config), (), NO_SCORES)
+        points = [list(one) for one in pointed.points] or None
+        labels = [list(one) for one in pointed.labels] or None
+        boxes = pointed.boxes_in(part.whole.shape[:2]) if pointed.boxes else None
+        cut = part.segment(points, labels, boxes).best
+        return Found(cut, tuple(pointed.names[i] for i in cut.objects), NO_SCORES)
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Raises UnreadableImage."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImage(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def segmented(photo: EncodedImage, pointed: Pointed | None, job: BatchJob) -> tuple[Segments, tuple[str, ...]]:
-    """The masks, and what each is."""
-    if pointed is None:
-        return photo.segment_everything(job.config), ()
-    points = [list(one) for one in pointed.points] or None
-    labels = [list(one) for one in pointed.labels] or None
-    boxes = [in_pixels(box, photo.size) for box in pointed.boxes] or None
-    cut = photo.segment(points, labels, boxes).best
-    return cut, tuple(pointed.names[i] for i in cut.objects)
-
-
-def in_pixels(box: Sequence[float], size: tuple[int, int]) -> tuple[float, ...]:
-    height, width = size
-    scale = (width, height, width, height) if isinstance(box, Shares) else (1, 1, 1, 1)
-    return tuple(v * s for v, s in zip(box, scale, strict=True))
-
-
-def masks_of(cut: Segments, names: tuple[str, ...]) -> list[dict[str, Any]]:
+def masks_of(found: Found) -> list[dict[str, Any]]:
     """The masks as the journal keeps them."""
     rows = []
-    for i, mask in enumerate(cut.rle()):
-        row = {"object": int(cut.objects[i])} | cut.figures(i) | {"counts": mask["counts"]}
-        rows.append(row | {"label": names[i]} if names else row)
+    for i, mask in enumerate(found.cut.rle()):
+        row = {"object": int(found.cut.objects[i])} | found.cut.figures(i) | {"counts": mask["counts"]}
+        if found.labels:
+            row["label"] = found.labels[i]
+        if len(found.box_scores):
+            row["box_score"] = round(float(found.box_scores[i]), 4)
+        rows.append(row)
     return rows
 
 

@@ -13,13 +13,17 @@ from .. import draw
 from ..arrange import label_map
 from ..errors import OutputError
 from ..files import replacing
+from ..images import MapPlace
 from .polygons import Polygon, polygons
 from .record import Record, Writer, write_json
 
 
 class GeoJsonWriter(Writer):
-    """`STEM.geojson`: a MultiPolygon a mask, with holes, in pixels: x to the right, y down (RFC 7946 has no such system, so
-    `crs` is left out, and viewers for pixels, as QuPath's, take it as it is).
+    """`STEM.geojson`: a MultiPolygon a mask, with holes.
+
+    Of a picture that lies on the earth, in the coordinates of its map, whose system `crs` names, as GDAL and QGIS read it
+    (RFC 7946 knows longitude and latitude only). Of others in pixels, x to the right, y down, without `crs`, as viewers for
+    pixels take it (QuPath).
     """
 
     def add(self, record: Record) -> list[Path]:
@@ -30,7 +34,7 @@ class GeoJsonWriter(Writer):
                 "id": row,
                 "geometry": {
                     "type": "MultiPolygon",
-                    "coordinates": [self._rings(part) for part in polygons(cut.mask(row))],
+                    "coordinates": [_rings(part, record.place) for part in polygons(cut.mask(row))],
                 },
                 "properties": {
                     "label": record.label(row),
@@ -41,12 +45,31 @@ class GeoJsonWriter(Writer):
             }
             for row in range(len(cut))
         ]
-        return [write_json(self.place(record, ".geojson"), {"type": "FeatureCollection", "features": features})]
+        document = {"type": "FeatureCollection", **_crs(record.place), "features": features}
+        return [write_json(self.place(record, ".geojson"), document)]
 
-    @staticmethod
-    def _rings(part: Polygon) -> list[list[list[float]]]:
-        """Outline and holes, each closed."""
-        return [np.concatenate([ring, ring[:1]]).tolist() for ring in (part.outline, *part.holes)]
+
+def _crs(place: MapPlace | None) -> dict[str, Any]:
+    if place is None or place.crs == "EPSG:4326":  # what RFC 7946 takes for granted
+        return {}
+    name = place.crs.replace("EPSG:", "urn:ogc:def:crs:EPSG::") if place.crs.startswith("EPSG:") else place.crs
+    return {"crs": {"type": "name", "properties": {"name": name}}}
+
+
+def _rings(part: Polygon, place: MapPlace | None) -> list[list[list[float]]]:
+    """Outline and holes, each closed; on a map the outline runs against the clock and holes with it (RFC 7946, 3.1.6)."""
+    rings = [np.concatenate([ring, ring[:1]]) for ring in (part.outline, *part.holes)]
+    if place is not None:
+        a, b, c, d, e, f = place.transform
+        rings = [ring @ np.array([[a, d], [b, e]]) + (c, f) for ring in rings]
+        rings = [ring if (_turn(ring) > 0) == (i == 0) else ring[::-1] for i, ring in enumerate(rings)]
+    return [ring.tolist() for ring in rings]
+
+
+def _turn(ring: np.ndarray) -> float:
+    """Twice the area of a closed ring (V, 2), positive where it runs against the clock (y up)."""
+    x, y = (ring - ring[0]).T  # coordinates of maps are large: their products would lose digits
+    return float(x[:-1] @ y[1:] - x[1:] @ y[:-1])
 
 
 class LabelmeWriter(Writer):

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 from ..files import make_folder, replacing
+from ..images import MapPlace
 from ..segments import Segments
 
 
@@ -23,6 +24,8 @@ class Record:
     cut: Segments
     labels: tuple[str, ...] = ()
     """What each mask is; "object" where nothing is said."""
+    place: MapPlace | None = None
+    """Where the picture lies on the earth."""
 
     @property
     def stem(self) -> str:

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 import torch
 
 from ..ahead import ahead
 from ..automatic.config import AutomaticConfig
-from ..images import MAX_PIXELS, ImageSource, open_image
+from ..images import MAX_PIXELS, ImageSource, Reading
 from ..nets.promptable import Promptable
+from ..reading import read_picture
 from ..segments import Segments
 from ..video.frames import FrameSource
 from ..video.tracker import Tracker
@@ -43,16 +45,17 @@ class Segmenter:
     def device(self) -> torch.device:
         return self.net.device
 
-    def encode(self, image: ImageSource, *, max_pixels: int = MAX_PIXELS) -> EncodedImage:
+    def encode(self, image: ImageSource, *, max_pixels: int = MAX_PIXELS, long_side: int | None = None) -> EncodedImage:
         """Encodes a picture: a path, bytes, file object, PIL image, or uint8 array (H, W[, 3|4]) in RGB order.
 
-        Raises UnreadableImage or ImageTooLarge.
+        long_side: the network sees the picture no larger than this; prompts and masks stay in the picture's own pixels.
+        Raises UnreadableImage, ImageTooLarge, or MissingExtra for kinds of files that need one.
         """
-        return self.encoder.encode([open_image(image, max_pixels=max_pixels)])[0]
+        return self.encoder.encode([pixels_of(image, max_pixels)], long_side)[0]
 
     def encode_batch(self, images: Iterable[ImageSource], *, max_pixels: int = MAX_PIXELS) -> list[EncodedImage]:
         """Encodes several pictures, of any sizes, together. All stay in memory; for many ask `encode_each`."""
-        pictures = ahead(lambda image: open_image(image, max_pixels=max_pixels), images, BATCH)
+        pictures = ahead(lambda image: pixels_of(image, max_pixels), images, BATCH)
         encoded: list[EncodedImage] = []
         while chunk := list(islice(pictures, BATCH)):
             encoded += self.encoder.encode(chunk)
@@ -60,7 +63,7 @@ class Segmenter:
 
     def encode_each(self, images: Iterable[ImageSource], *, max_pixels: int = MAX_PIXELS) -> Iterator[EncodedImage]:
         """Encodes one picture after another, and reads the next ones meanwhile. Raises as `encode` does."""
-        for picture in ahead(lambda image: open_image(image, max_pixels=max_pixels), images):
+        for picture in ahead(lambda image: pixels_of(image, max_pixels), images):
             yield self.encoder.encode([picture])[0]
 
     def segment_everything(
@@ -82,8 +85,17 @@ class Segmenter:
         return load_encoded(path, self.encoder)
 
 
+def pixels_of(image: ImageSource, max_pixels: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of whatever holds a picture."""
+    return read_picture(image, Reading(max_pixels=max_pixels)).pixels
+
+
 def load(
-    model: str | os.PathLike[str] = "nano", *, device: str | torch.device = "auto", precision: Precision = "exact"
+    model: str | os.PathLike[str] = "nano",
+    *,
+    device: str | torch.device = "auto",
+    precision: Precision = "exact",
+    side: int | None = None,
 ) -> Segmenter:
     """Loads a model: a name (`nano`, `sam2.1-tiny`, ...), a Hub id (`facebook/sam2.1-hiera-tiny`, `...@revision`), or a local
     file or folder (Meta's .pt/.pth, safetensors in Meta's or transformers' layout).
@@ -92,12 +104,14 @@ def load(
     precision: `exact` (the reference's float32), `fast` (images are encoded in bfloat16 or float16 where the device is faster
     in it; masks change slightly, `pointcut bench` says by how much), or `auto` (`fast` where that was measured to keep the mean
     IoU of masks at 0.99 or more). On a Linux CPU the process is told to keep freed memory (`keep_freed_memory`).
-    Raises UnknownModel, WeightsNotFound, WeightsRefused, WeightsMismatch or DeviceUnavailable.
+    side: of the model's square in pixels, where it is to differ from what the model was trained on: a smaller one is faster
+    and less exact (docs/batch.md says by how much). Not for SAM 1, whose weights belong to one side.
+    Raises UnknownModel, WeightsNotFound, WeightsRefused, WeightsMismatch, DeviceUnavailable, or InputError for the side.
     """
     chosen = choose_device(device)
     if chosen.type == "cpu":
         keep_freed_memory()
-    network = load_network(model)
+    network = load_network(model, side)
     net = network.net.to(chosen)
     dtype = encoding_dtype(chosen, precision, auto_is_fast=network.name in FAST_ENOUGH)
     net.settle(dtype, MappedWeights().release)

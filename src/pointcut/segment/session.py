@@ -28,7 +28,7 @@ from ..nets.decoder import ImageFeatures, ImageSide, Masks, stability
 from ..nets.promptable import Promptable
 from ..nets.prompts import FOREGROUND, Prompts
 from ..nets.sam1 import Sam1
-from ..pixels import drawn, prompts_to_model, to_picture, to_square
+from ..pixels import drawn, prompts_to_model, smaller, to_picture, to_square
 from ..prompts import PointsLike, Prompt, parse_prompts
 from ..rle import Rle
 from ..segments import Preview, Segments
@@ -48,11 +48,12 @@ class Encoder:
         """How a picture of that size lies in the network's square."""
         return Frame(height, width, self.net.input_size, "pad" if isinstance(self.net, Sam1) else "squash")
 
-    def encode(self, images: Sequence[np.ndarray]) -> list[EncodedImage]:
-        """RGB pictures (H, W, 3) uint8, of any sizes, in one batch."""
+    def encode(self, images: Sequence[np.ndarray], long_side: int | None = None) -> list[EncodedImage]:
+        """RGB pictures (H, W, 3) uint8, of any sizes, in one batch; the network sees them no larger than `long_side`."""
         frames = [self.frame(*image.shape[:2]) for image in images]
         device = self.net.device
-        squares = torch.cat([to_square(image, frame, device) for image, frame in zip(images, frames, strict=True)])
+        seen = images if long_side is None else [smaller(image, long_side) for image in images]
+        squares = torch.cat([to_square(image, frame, device) for image, frame in zip(seen, frames, strict=True)])
         return self.encode_squares(squares, images, frames)
 
     def encode_squares(self, squares: Tensor, images: Sequence[np.ndarray], frames: Sequence[Frame]) -> list[EncodedImage]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..errors import WeightsMismatch
+from ..errors import InputError, WeightsMismatch
 from ..nets import sam1, sam2
 from ..nets.promptable import Promptable
 from . import hub, specs
@@ -38,6 +38,10 @@ CONFIGS: dict[str, Config] = {
 """Every row of `specs.MODELS`, as a network."""
 
 
+SIDE_STEP = 64
+"""Sides of the model's square are multiples of this."""
+
+
 class LoadedNetwork(NamedTuple):
     """A network in evaluation mode, and what it is called."""
 
@@ -45,10 +49,21 @@ class LoadedNetwork(NamedTuple):
     name: str
 
 
-def load_network(model: str | os.PathLike[str]) -> LoadedNetwork:
-    """Finds, reads, recognises and builds a model. Raises a ModelError."""
+def load_network(model: str | os.PathLike[str], side: int | None = None) -> LoadedNetwork:
+    """Finds, reads, recognises and builds a model, with a square of another side if asked. Raises a ModelError, InputError."""
     path, name = locate(model)
-    return LoadedNetwork(*network_from(read_tensors(path), str(path), name))
+    return LoadedNetwork(*network_from(read_tensors(path), str(path), name, side=side))
+
+
+def with_side(config: Config, name: str, side: int) -> Config:
+    """The same network for squares of another side. Raises InputError."""
+    if isinstance(config, sam1.Sam1Config):
+        if side != config.input_size:
+            raise InputError(f"{name}: its position embeddings belong to squares of {config.input_size} pixels, got {side}")
+        return config
+    if side % SIDE_STEP or not SIDE_STEP <= side <= 4096:
+        raise InputError(f"the side of the model's square must be a multiple of {SIDE_STEP} up to 4096, got {side}")
+    return replace(config, input_size=side)
 
 
 def locate(model: str | os.PathLike[str]) -> tuple[Path, str | None]:
@@ -66,16 +81,22 @@ def locate(model: str | os.PathLike[str]) -> tuple[Path, str | None]:
 
 
 def network_from(
-    tensors: dict[str, Tensor], source: str, name: str | None = None, config: Config | None = None
+    tensors: dict[str, Tensor],
+    source: str,
+    name: str | None = None,
+    config: Config | None = None,
+    side: int | None = None,
 ) -> tuple[Promptable, str]:
     """Builds the network that a table of tensors belongs to and puts them in, strictly. Raises WeightsMismatch.
 
-    `name` says which row of the table it is, if that is known; `config` replaces the row. Image-only files (transformers'
-    `Sam2Model`) load without the memory; such a network cannot track.
+    `name` says which row of the table it is, if that is known; `config` replaces the row, and `side` its square's side.
+    Image-only files (transformers' `Sam2Model`) load without the memory; such a network cannot track.
     """
     native = {key: value for key, value in to_native(tensors).items() if not key.endswith("num_batches_tracked")}
     name = name or recognise(native, source)
     config = config or CONFIGS[name]
+    if side is not None:
+        config = with_side(config, name, side)
     if isinstance(config, sam2.Sam2Config) and not any(key.startswith("memory.") for key in native):
         config = replace(config, memory=None)
     with torch.device("meta"), Undrawn():  # no memory is filled with numbers that the file replaces
