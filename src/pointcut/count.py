@@ -34,7 +34,8 @@ class Counted:
         """Every counted thing in a colour of its own, with its number in its middle."""
         labels = label_map(self.cut)
         boxes = self.cut.boxes_xyxy
-        return draw.mosaic(self.cut.image, labels, [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes.tolist()])
+        places = [((x0 + x1) / 2, (y0 + y1) / 2) for x0, y0, x1, y1 in boxes.tolist()]
+        return draw.mosaic(self.cut.image, labels, [(str(number), *place) for number, place in enumerate(places, start=1)])
 
 
 def count_objects(

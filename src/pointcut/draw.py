@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from . import masks as mask_maths
 from .errors import OutputError
@@ -32,8 +33,8 @@ def mask_picture(mask: np.ndarray) -> Image.Image:
     return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
-def overlay(image: np.ndarray, masks: np.ndarray, prompts: Sequence[Prompt] = (), scores: Sequence[float] = ()) -> Image.Image:
-    """The picture with each mask tinted and outlined, the prompts drawn, and each mask's score beside it."""
+def overlay(image: np.ndarray, masks: np.ndarray, prompts: Sequence[Prompt] = (), captions: Sequence[str] = ()) -> Image.Image:
+    """The picture with each mask tinted and outlined, the prompts drawn, and each mask's caption beside it."""
     unit = max(1, round(min(image.shape[:2]) / 300))  # the width of lines, so that big pictures get big marks
     pixels = image.astype(np.float32)
     for i, mask in enumerate(masks):
@@ -46,16 +47,16 @@ def overlay(image: np.ndarray, masks: np.ndarray, prompts: Sequence[Prompt] = ()
     for prompt in prompts:
         _draw_prompt(pen, prompt, unit)
     font = ImageFont.load_default(size=max(10, 7 * unit))
-    for mask, score in zip(masks, scores, strict=False):
+    for mask, caption in zip(masks, captions, strict=False):
         x0, y0, _, _ = mask_maths.boxes_xyxy(mask[None])[0]
-        _label(pen, (float(x0), float(y0)), f"{score:.2f}", font, image.shape[:2])
+        _label(pen, (float(x0), float(y0)), caption, font, image.shape[:2])
     return picture
 
 
-def mosaic(image: np.ndarray, labels: np.ndarray, numbers: Sequence[tuple[float, float]] = ()) -> Image.Image:
+def mosaic(image: np.ndarray, labels: np.ndarray, captions: Sequence[tuple[str, float, float]] = ()) -> Image.Image:
     """The picture with many masks: labels (H, W) with 0 for nothing, each tinted in a colour of its own and outlined.
 
-    numbers: a place x, y for each label from 1 on, where its number is written.
+    captions: words, and the place x, y of their middle.
     """
     unit = max(1, round(min(image.shape[:2]) / 400))
     colours = np.concatenate([[BLACK], distinct_colours(int(labels.max(initial=0)))]).astype(np.float32)
@@ -73,8 +74,7 @@ def mosaic(image: np.ndarray, labels: np.ndarray, numbers: Sequence[tuple[float,
     pixels[edge] = 0.35 * colours[labels[edge]] + 0.65 * 255
     picture = Image.fromarray(pixels.astype(np.uint8))
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=max(10, 7 * unit))
-    for number, (x, y) in enumerate(numbers, start=1):
-        text = str(number)
+    for text, x, y in captions:
         x0, y0, x1, y1 = pen.textbbox((0, 0), text, font=font, anchor="mm")
         pen.rectangle((x + x0 - 2, y + y0 - 2, x + x1 + 2, y + y1 + 2), fill=BLACK)
         pen.text((x, y), text, fill=WHITE, font=font, anchor="mm")
@@ -118,8 +118,8 @@ def _label(
     pen.text((x + 4 - x0, y + 3 - y0), text, fill=WHITE, font=font)
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Writes a picture by its name's suffix, to a temporary name first. Raises OutputError."""
+def save(picture: Image.Image, path: Path, texts: Mapping[str, str] | None = None) -> None:
+    """Writes a picture by its name's suffix, to a temporary name first; a PNG with texts. Raises OutputError."""
     suffix = path.suffix.lower()
     if suffix in {".jpg", ".jpeg"} and picture.mode == "RGBA":
         raise OutputError(f"{path}: JPEG cannot hold transparency; name it .png or .webp")
@@ -127,4 +127,10 @@ def save(picture: Image.Image, path: Path) -> None:
     if kind is None:
         raise OutputError(f"{path}: {suffix or 'no suffix'} is not a kind of picture; name it .png, .webp or .jpg")
     with replacing(path) as temporary:
-        picture.save(temporary, format=kind)
+        if texts is None:
+            picture.save(temporary, format=kind)
+            return
+        info = PngInfo()
+        for name, text in texts.items():
+            info.add_text(name, text)
+        picture.save(temporary, format="PNG", pnginfo=info)

@@ -37,11 +37,12 @@ class Prompt:
         """Whether one click is all there is, so that part, whole and group all answer it."""
         return len(self.points) == 1 and self.box is None and self.mask is None
 
-    def moved(self, x: float, y: float) -> Prompt:
-        """The same in a picture in which this one begins at x, y; without its rough mask, which is of this one's size."""
+    def moved(self, x: float, y: float, factor: float = 1) -> Prompt:
+        """The same in a picture in which this one, enlarged so many times, begins at x, y; without its rough mask, which is of
+        this one's size."""
         shift = np.array([x, y], np.float32)
-        box = None if self.box is None else self.box + np.tile(shift, 2)
-        return Prompt(self.points + shift, self.labels, box)
+        box = None if self.box is None else self.box * factor + np.tile(shift, 2)
+        return Prompt(self.points * factor + shift, self.labels, box)
 
 
 def parse_prompts(

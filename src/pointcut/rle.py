@@ -64,22 +64,54 @@ def tight_box(starts: np.ndarray, ends: np.ndarray, height: int) -> np.ndarray:
     return box
 
 
-def placed(rle: Rle, x0: int, y0: int, size: tuple[int, int]) -> Rle:
+def placed(rle: Rle, x0: int, y0: int, size: tuple[int, int], factor: int = 1) -> Rle:
     """The mask of a part as a mask of the whole picture of `size` (height, width), in which the part begins at x0, y0.
 
-    Nothing of the whole is drawn: its runs are those of the part, cut where a column of the part ends.
+    factor: how many of the picture's pixels, each way, one of the part's stands for; what then reaches beyond is cut off.
+    Nothing of the whole is drawn: its runs are those of the part, cut where a column of the part ends. Raises InputError.
     """
     height, width = size
     part = decode(rle)
     rows, columns = part.shape
-    if x0 < 0 or y0 < 0 or x0 + columns > width or y0 + rows > height:
-        raise InputError(f"a part of {columns} x {rows} at {x0}, {y0} does not lie within {width} x {height}")
+    if x0 < 0 or y0 < 0 or x0 + (columns - 1) * factor >= width or y0 + (rows - 1) * factor >= height:
+        raise InputError(f"a part of {columns} x {rows}, times {factor}, at {x0}, {y0} does not lie within {width} x {height}")
     ended = np.zeros((rows + 1, columns), bool)  # a row of nothing ends each column's last run
     ended[:-1] = part
     ends = np.cumsum(runs(ended))
-    edges = ends[: len(ends) // 2 * 2]  # where runs of true begin and end, in turn
-    x, y = np.divmod(edges, rows + 1)
-    return from_edges((x0 + x) * height + y0 + y, size)
+    x, y = np.divmod(ends[: len(ends) // 2 * 2].reshape(-1, 2), rows + 1)  # where runs of true begin and end, in turn
+    if factor > 1:
+        order = np.argsort(x[:, 0, None] * factor + np.arange(factor), axis=None, kind="stable")
+        x = (x[:, None] * factor + np.arange(factor)[None, :, None]).reshape(-1, 2)[order]
+        y = (y[:, None] * factor).repeat(factor, axis=1).reshape(-1, 2)[order]
+    inside = x[:, 0] + x0 < width
+    return from_edges(((x0 + x) * height + np.minimum(y0 + y, height))[inside].ravel(), size)
+
+
+def shared_area(first: np.ndarray, second: np.ndarray) -> int:
+    """Pixels that two masks share, from their edges (`edges_of`)."""
+    if not len(first) or not len(second):
+        return 0
+    lengths = second[1::2] - second[0::2]
+    before = np.concatenate([[0], np.cumsum(lengths)])  # pixels of the second mask before each of its runs
+
+    def up_to(place: np.ndarray) -> np.ndarray:
+        run = np.searchsorted(second[0::2], place, side="right") - 1
+        within = np.minimum(place - second[0::2][run], lengths[run])
+        return np.where(run < 0, 0, before[run] + within)
+
+    return int((up_to(first[1::2]) - up_to(first[0::2])).sum())
+
+
+def decode_part(rle: Rle, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    """The mask's pixels x0 <= x < x1, y0 <= y < y1, bool (y1 - y0, x1 - x0), without drawing the others."""
+    places = np.arange(x0, x1) * rle["size"][0] + np.arange(y0, y1)[:, None]
+    return np.searchsorted(edges_of(rle), places, side="right") % 2 == 1
+
+
+def rectangle(x0: int, y0: int, x1: int, y1: int, height: int) -> np.ndarray:
+    """The edges of a rectangle of a picture so high."""
+    columns = np.arange(x0, x1)[:, None] * height
+    return (columns + np.array([y0, y1])).ravel()
 
 
 def union(masks: Sequence[Rle]) -> Rle:

@@ -43,8 +43,10 @@ class Scaling:
     @classmethod
     def parse(cls, text: str) -> Scaling:
         """`extent`, `full`, `2%,98%` or `-100,400`. Raises InputError."""
-        if text == "extent" or text == "full":
-            return cls(text)
+        if text == "extent":
+            return cls("extent")
+        if text == "full":
+            return cls("full")
         match = re.fullmatch(r"\s*([^,%]+)(%?)\s*,\s*([^,%]+)(%?)\s*", text)
         try:
             if match is None or match[2] != match[4]:

@@ -96,6 +96,13 @@ class Segments:
         """(H, W) bool: one mask."""
         return self.stored[row] if isinstance(self.stored, np.ndarray) else rle.decode(self.stored[row])
 
+    def part(self, row: int) -> tuple[np.ndarray, int, int]:
+        """One mask within its box (h, w) bool, and where the box begins (x, y): as little of a large picture as there is."""
+        x0, y0, x1, y1 = (int(v) for v in self.boxes_xyxy[row])
+        if isinstance(self.stored, np.ndarray):
+            return self.stored[row, y0:y1, x0:x1], x0, y0
+        return rle.decode_part(self.stored[row], x0, y0, x1, y1), x0, y0
+
     def __iter__(self) -> Iterator[Segments]:
         return (self[i] for i in range(len(self)))
 
@@ -126,14 +133,17 @@ class Segments:
             return masks.boxes_xyxy(self.stored)
         return np.array([rle.box_xyxy(mask) for mask in self.stored], np.float32).reshape(-1, 4)
 
-    def placed(self, image: np.ndarray, x0: int, y0: int) -> Segments:
-        """The same masks of a part as masks of the whole `image` (H, W, 3), in which the part begins at x0, y0."""
+    def placed(self, image: np.ndarray, x0: int, y0: int, factor: int = 1) -> Segments:
+        """The same masks of a part as masks of the whole `image` (H, W, 3), in which the part begins at x0, y0.
+
+        factor: how many of the whole's pixels, each way, one of the part's stands for.
+        """
         size = image.shape[0], image.shape[1]
         return replace(
             self,
             image=image,
-            stored=tuple(rle.placed(mask, x0, y0, size) for mask in self.rle()),
-            prompts=tuple(prompt.moved(x0, y0) for prompt in self.prompts),
+            stored=tuple(rle.placed(mask, x0, y0, size, factor) for mask in self.rle()),
+            prompts=tuple(prompt.moved(x0, y0, factor) for prompt in self.prompts),
         )
 
     @property
@@ -186,7 +196,7 @@ class Segments:
             return draw.mask_picture(self.union)
         if kind == "overlay":
             shown = [self.prompts[i] for i in np.unique(self.objects) if i < len(self.prompts)]
-            return draw.overlay(self.image, self.masks, shown, self.scores.tolist())
+            return draw.overlay(self.image, self.masks, shown, [f"{score:.2f}" for score in self.scores])
         raise InputError(f"kind must be cutout, mask or overlay, got {kind!r}")
 
     def save(self, path: str | os.PathLike[str], kind: Kind | None = None) -> Path:

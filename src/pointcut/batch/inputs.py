@@ -33,7 +33,8 @@ class Pointed:
         """Both: objects by points and objects by boxes do not mix on one picture. Raises InputError."""
         if (self.points and other.boxes) or (self.boxes and other.points):
             raise InputError("a picture has objects with points and objects with boxes; give each object a box, or each points")
-        assert not self.shares and not other.shares  # those come from label files, whole
+        if self.shares or other.shares:
+            raise InputError("boxes in shares of the picture come from one label file, and stand alone")
         return Pointed(
             self.points + other.points, self.labels + other.labels, self.boxes + other.boxes, self.names + other.names
         )

@@ -14,18 +14,24 @@ from ..automatic.config import AutomaticConfig, default_config
 from ..detect import Detector, open_detector
 from ..errors import InputError, OutputError, PointcutError, UnreadableImage
 from ..export import FORMATS, Record, open_writers
-from ..images import Reading
+from ..images import MapPlace, Reading
 from ..pipeline import Found, Part, Preparation
 from ..reading import read_picture
+from ..reading.large import open_large
 from ..rle import Rle
 from ..segment.segmenter import Segmenter, load
 from ..segments import Segments
+from ..tiles import Tiling, everything_in, segment_in
+from ..tiles.prompted import black
 from .inputs import Pointed, Task
 
 Done: TypeAlias = tuple[dict[str, Any], dict[str, float]]
 """A picture's row of the journal, and the seconds that its steps took."""
 
 NO_SCORES = np.zeros(0, np.float32)
+
+DRAWN = frozenset({"overlay", "png", "npz"})
+"""Formats that hold every pixel of a picture."""
 
 TOGETHER = frozenset({"coco", "yolo", "labelstudio", "parquet"})
 """Formats whose files tell of many pictures: they are written from the journal, in the order of the pictures."""
@@ -50,11 +56,21 @@ class BatchJob:
     """Of the model's square, where it differs from the model's own."""
     preparation: Preparation = Preparation()
     reading: Reading = Reading()
+    tiling: Tiling | None = None
+    """Pictures are read and searched in tiles; None: each is looked at as one."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown:
             raise InputError(f"unknown format {unknown[0]!r}; there are {', '.join(FORMATS)}")
+        if self.tiling is not None:
+            whole = [name for name in self.formats if name in DRAWN]
+            if whole:
+                raise InputError(
+                    f"{whole[0]} draws the whole picture, which tiles are there to avoid; choose coco, geojson, ..."
+                )
+            if self.detector or self.preparation != Preparation():
+                raise InputError("tiles go with neither a detector nor a crop or long side")
 
     @property
     def config(self) -> AutomaticConfig:
@@ -89,18 +105,11 @@ class Worker:
         row: dict[str, Any] = {"name": task.name}
         clock = Clock()
         try:
-            data = read_bytes(task.path)
-            row |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-            picture = read_picture(data, replace(self.job.reading, page=task.page), task.name)
-            row |= {"height": picture.pixels.shape[0], "width": picture.pixels.shape[1]} | picture.told()
-            clock.lap("read")
-            part = self.job.preparation.encode(self.model, picture.pixels)
-            clock.lap("encode")
-            found = self._masks(part, task.pointed or self.job.pointed)
+            found, place = (self._in_tiles if self.job.tiling else self._at_once)(task, row, clock)
             clock.lap("segment")
             own = [name for name in self.job.formats if name not in TOGETHER]
             if own:
-                open_writers(folder, own).add(Record(task.name, found.cut, found.labels, picture.place))
+                open_writers(folder, own).add(Record(task.name, found.cut, found.labels, place))
             row["masks"] = masks_of(found)
             clock.lap("write")
         except OutputError:
@@ -113,6 +122,36 @@ class Worker:
                 "message": f"{task.name}: a fault of Pointcut's own ({error}); please report it",
             }
         return row, clock.seconds
+
+    def _at_once(self, task: Task, row: dict[str, Any], clock: Clock) -> tuple[Found, MapPlace | None]:
+        """A picture that is read whole; what is known of it goes into the row."""
+        data = read_bytes(task.path)
+        row |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        picture = read_picture(data, replace(self.job.reading, page=task.page), task.name)
+        row |= {"height": picture.pixels.shape[0], "width": picture.pixels.shape[1]} | picture.told()
+        clock.lap("read")
+        part = self.job.preparation.encode(self.model, picture.pixels)
+        clock.lap("encode")
+        return self._masks(part, task.pointed or self.job.pointed), picture.place
+
+    def _in_tiles(self, task: Task, row: dict[str, Any], clock: Clock) -> tuple[Found, MapPlace | None]:
+        """A picture that is read in parts."""
+        row |= digest_of(task.path)
+        with open_large(task.path, replace(self.job.reading, page=task.page)) as picture:
+            row |= {"height": picture.height, "width": picture.width} | picture.told()
+            clock.lap("read")
+            size, pointed = (picture.height, picture.width), task.pointed or self.job.pointed
+            if pointed is None:
+                cut = everything_in(self.model, picture, self.job.tiling, self.job.config)
+                return Found(cut, (), NO_SCORES), picture.place
+            clicks = zip(pointed.points, pointed.labels, strict=True)
+            answers = [segment_in(self.model, picture, points, labels) for points, labels in clicks]
+            if pointed.boxes:
+                answers += [segment_in(self.model, picture, boxes=box) for box in pointed.boxes_in(size)]
+            cuts = [answer.placed.best for answer in answers]
+            stored, figures = [cut.rle()[0] for cut in cuts], [cut.figures(0) for cut in cuts]
+            cut = Segments.read_back(black(size), stored, figures, range(len(cuts)))
+            return Found(cut, pointed.names, NO_SCORES), picture.place
 
     def _masks(self, part: Part, pointed: Pointed | None) -> Found:
         if pointed is None and self.detector is not None:
@@ -130,6 +169,15 @@ def read_bytes(path: Path) -> bytes:
     """Raises UnreadableImage."""
     try:
         return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def digest_of(path: Path) -> dict[str, Any]:
+    """A file's SHA-256 and length, without holding it in memory. Raises UnreadableImage."""
+    try:
+        with path.open("rb") as file:
+            return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
     except OSError as error:
         raise UnreadableImage(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -10,26 +10,55 @@ import typer
 
 from ..errors import PointcutError
 from . import parse
-from .options import DeviceName, ModelName, PrecisionName
+from .options import (
+    Bands,
+    CropBox,
+    DeviceName,
+    LongSide,
+    ModelName,
+    Page,
+    PrecisionName,
+    Scale,
+    Side,
+    Tile,
+    preparation,
+    reading,
+)
 from .output import emit, failed, leave_if_failed, progress_bar, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from ..automatic.config import AutomaticConfig
+    from ..images import Picture, Reading
+    from ..pipeline import Preparation
+    from ..reading.large import LargePicture
+    from ..segment.segmenter import Segmenter
     from ..segments import Segments
+
+    Progress: TypeAlias = Callable[[int, int], None]
 
 
 def auto(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to search.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where results go.")] = Path("out"),
     formats: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
             "-f",
             metavar="LIST",
-            help="Of overlay,png,coco,yolo,geojson,labelstudio,labelme,npz; with commas between.",
+            help="Of overlay,png,coco,yolo,geojson,labelstudio,labelme,npz,parquet. Default: overlay,coco; with --tile coco.",
         ),
-    ] = "overlay,coco",
+    ] = None,
+    page: Page = 0,
+    scale: Scale = None,
+    bands: Bands = None,
+    crop: CropBox = None,
+    long_side: LongSide = None,
+    tile: Tile = None,
+    side: Side = None,
     model: ModelName = "nano",
     device: DeviceName = "auto",
     precision: PrecisionName = "exact",
@@ -75,8 +104,11 @@ def auto(
     from ..export import Record, open_writers
     from ..segment.segmenter import load
 
-    names = parse.names(formats)
-    segmenter = load(model, device=device, precision=precision)
+    names = parse.names(formats or ("coco" if tile else "overlay,coco"))
+    how, prepared = reading(page, scale, bands), preparation(crop, long_side)
+    if tile:
+        _check_tiles(names, duplicates, crop, long_side)
+    segmenter = load(model, device=device, precision=precision, side=side)
     with open_writers(out, names) as writers:
         config = search_config(
             segmenter.name,
@@ -92,18 +124,22 @@ def auto(
         for image in images:
             try:
                 started = time.perf_counter()
-                photo = segmenter.encode(image)
                 with progress_bar(image.name) as progress:
-                    cut = photo.segment_everything(config, progress)
-                cut = chosen(cut, duplicates, min_area, max_area, border)
-                files = writers.add(Record(image.name, cut))
+                    cut, picture = (
+                        _in_tiles(segmenter, image, how, tile, config, progress)
+                        if tile
+                        else _at_once(segmenter, image, how, prepared, config, progress)
+                    )
+                cut = chosen(cut, "box" if tile else duplicates, min_area, max_area, border)  # tiles drop theirs by mask
+                files = writers.add(Record(image.name, cut, place=picture.place))
                 seconds = time.perf_counter() - started
             except PointcutError as error:
                 errors.append(error)
                 results.append(failed(image, error))
                 continue
             if as_json:
-                results.append(record(image, cut, segmenter.name, files, seconds))
+                told = picture.told() | prepared.told() | ({"tile": tile} if tile else {}) | ({"side": side} if side else {})
+                results.append(record(image, cut, segmenter.name, files, seconds, nested=not tile) | told)
             else:
                 say(f"{image}: {len(cut)} masks in {seconds:.1f} s")
     if as_json:
@@ -112,6 +148,38 @@ def auto(
         for path in writers.files:
             print(path)
     leave_if_failed(errors, len(images))
+
+
+def _at_once(
+    segmenter: Segmenter, image: Path, how: Reading, prepared: Preparation, config: AutomaticConfig, progress: Progress
+) -> tuple[Segments, Picture]:
+    """A picture that is read whole."""
+    from ..reading import read_picture
+
+    picture = read_picture(image, how)
+    return prepared.encode(segmenter, picture.pixels).segment_everything(config, progress), picture
+
+
+def _in_tiles(
+    segmenter: Segmenter, image: Path, how: Reading, side: int, config: AutomaticConfig, progress: Progress
+) -> tuple[Segments, LargePicture]:
+    """A picture that is read in parts."""
+    from ..reading.large import open_large
+    from ..tiles import Tiling, everything_in
+
+    with open_large(image, how) as picture:
+        return everything_in(segmenter, picture, Tiling(side, side // 4), config, progress), picture
+
+
+def _check_tiles(formats: list[str], duplicates: str, crop: str | None, long_side: int | None) -> None:
+    """What does not go with tiles. Raises a usage error."""
+    from ..batch.work import DRAWN
+
+    drawn = [name for name in formats if name in DRAWN]
+    if drawn:
+        raise typer.BadParameter(f"{drawn[0]} draws the whole picture, which --tile avoids; take --format coco,geojson")
+    if duplicates != "mask" or crop or long_side:
+        raise typer.BadParameter("--tile drops duplicates by mask; it goes without --duplicates, --crop and --long-side")
 
 
 def search_config(model: str, **changes: Any) -> AutomaticConfig:
@@ -134,14 +202,14 @@ def chosen(cut: Segments, duplicates: str, min_area: int, max_area: int | None, 
     return without_duplicates(cut, inside=0.9 if duplicates == "whole" else None)
 
 
-def record(image: Path, cut: Segments, model: str, files: list[Path], seconds: float) -> dict[str, Any]:
-    """A picture's result for programs."""
+def record(image: Path, cut: Segments, model: str, files: list[Path], seconds: float, *, nested: bool) -> dict[str, Any]:
+    """A picture's result for programs. nested: with what each mask is part of, for which every mask is drawn."""
     from ..arrange import parents
 
-    whole = parents(cut).tolist()
-    masks = [
-        cut.figures(row) | {"part_of": whole[row] if whole[row] >= 0 else None, "rle": rle} for row, rle in enumerate(cut.rle())
-    ]
+    masks = [cut.figures(row) | {"rle": rle} for row, rle in enumerate(cut.rle())]
+    if nested:
+        for mask, whole in zip(masks, parents(cut).tolist(), strict=True):
+            mask["part_of"] = whole if whole >= 0 else None
     return {
         "image": str(image),
         "height": cut.image.shape[0],

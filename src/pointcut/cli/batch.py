@@ -13,7 +13,22 @@ import typer
 
 from ..errors import InputError
 from . import parse
-from .options import DeviceName, ModelName, PrecisionName
+from .options import (
+    Bands,
+    CropBox,
+    DetectorName,
+    DeviceName,
+    LongSide,
+    ModelName,
+    PrecisionName,
+    Scale,
+    Side,
+    Text,
+    Tile,
+    detector_name,
+    preparation,
+    reading,
+)
 from .output import emit, fail, say
 
 if TYPE_CHECKING:
@@ -56,6 +71,17 @@ def batch(
         float | None, typer.Option("--min-score", min=0, max=1, help="Masks of a lower score are dropped.")
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Leave out points within something found; finds a little less.")] = False,
+    text: Text = None,
+    detector: DetectorName = None,
+    pages: Annotated[
+        bool, typer.Option("--pages", help="Every page of a TIFF and frame of a DICOM file, each as a picture.")
+    ] = False,
+    scale: Scale = None,
+    bands: Bands = None,
+    crop: CropBox = None,
+    long_side: LongSide = None,
+    tile: Tile = None,
+    side: Side = None,
     model: ModelName = "nano",
     device: DeviceName = "auto",
     precision: PrecisionName = "exact",
@@ -78,6 +104,7 @@ def batch(
     """
     from ..batch.run import run_batch
     from ..batch.work import BatchJob
+    from ..tiles import Tiling
 
     pointed = fixed(point or [], not_ or [], box or [])
     search = {"points_per_side": points, "pred_iou_thresh": min_score, "skip_covered": fast or None}
@@ -87,9 +114,15 @@ def batch(
         tuple(parse.names(formats)),
         pointed,
         tuple((name, value) for name, value in search.items() if value is not None),
+        text=text,
+        detector=detector_name(text, detector),
+        side=side,
+        preparation=preparation(crop, long_side),
+        reading=reading(0, scale, bands),
+        tiling=Tiling(tile, tile // 4) if tile else None,
     )
     names = listed(sources, null)
-    tasks = gathered(names, boxes)
+    tasks = gathered(names, boxes, pages)
     while True:
         with shown(as_json) as progress:
             report = run_batch(
@@ -98,7 +131,7 @@ def batch(
         tell(report, out, as_json)
         if not watch:
             break
-        fresh, tasks = False, waited(names, boxes, tasks)
+        fresh, tasks = False, waited(names, boxes, pages, tasks)
     if report.failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -132,21 +165,23 @@ def listed(sources: list[str], null: bool) -> list[str]:
     return names
 
 
-def gathered(names: list[str], boxes: Path | None) -> list[Task]:
-    from ..batch.inputs import tasks_in, with_boxes
+def gathered(names: list[str], boxes: Path | None, pages: bool) -> list[Task]:
+    from ..batch.inputs import tasks_in, with_boxes, with_pages
 
     tasks = tasks_in(names)
     if not tasks:
         raise InputError(f"no pictures in {', '.join(names[:3]) or 'the list'}; their names end in .jpg, .png, .tif, ...")
-    return tasks if boxes is None else with_boxes(tasks, boxes)
+    if boxes is not None:
+        tasks = with_boxes(tasks, boxes)
+    return with_pages(tasks) if pages else tasks
 
 
-def waited(names: list[str], boxes: Path | None, known: list[Task]) -> list[Task]:
+def waited(names: list[str], boxes: Path | None, pages: bool, known: list[Task]) -> list[Task]:
     """What is in the folders when something new has come and keeps its size."""
     before: dict[str, int] = {}
     while True:
         time.sleep(1.0)
-        tasks = gathered(names, boxes)
+        tasks = gathered(names, boxes, pages)
         sizes = {task.name: task.path.stat().st_size for task in tasks if task.path.is_file()}
         if {task.name for task in tasks} != {task.name for task in known} and sizes == before:
             return tasks

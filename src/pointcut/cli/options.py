@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..weights.specs import Precision
+from . import parse
+
+if TYPE_CHECKING:
+    from ..images import Reading
+    from ..pipeline import Preparation
 
 ModelName = Annotated[
     str, typer.Option("--model", "-m", help="A model's name (`pointcut models`), a Hub id, or a weight file.")
@@ -16,3 +21,57 @@ PrecisionName = Annotated[
     Precision,
     typer.Option("--precision", help="exact (float32), fast (bfloat16 or float16), auto: fast where safe."),
 ]
+Side = Annotated[
+    int | None,
+    typer.Option("--side", metavar="PIXELS", help="Side of the model's square: smaller is faster, less exact. Not SAM 1."),
+]
+CropBox = Annotated[
+    str | None, typer.Option("--crop", metavar="X0,Y0,X1,Y1", help="Look at this part only; results are of the whole picture.")
+]
+LongSide = Annotated[
+    int | None, typer.Option("--long-side", metavar="PIXELS", min=16, help="Make larger pictures smaller for the model.")
+]
+Page = Annotated[int, typer.Option("--page", metavar="N", min=0, help="Of a TIFF with several, or the frame of a DICOM file.")]
+Scale = Annotated[
+    str | None,
+    typer.Option("--scale", metavar="LIMITS", help="Of 16-bit and float values: extent, full, 2%,98% or LOW,HIGH."),
+]
+Bands = Annotated[
+    str | None, typer.Option("--bands", metavar="R,G,B", help="Of a GeoTIFF, from 1: three to be red, green, blue; or one.")
+]
+Tile = Annotated[
+    int | None,
+    typer.Option("--tile", metavar="PIXELS", min=64, help="Read and look at large pictures in parts of this side (1024)."),
+]
+Text = Annotated[str | None, typer.Option("--text", metavar="PHRASES", help='What to look for, as in "a dog. a red ball."')]
+DetectorName = Annotated[
+    str | None,
+    typer.Option("--detector", metavar="NAME[:MODEL]", help="Who finds boxes. Default with --text: grounding-dino."),
+]
+
+
+def reading(page: int, scale: str | None, bands: str | None) -> Reading:
+    """How files are read. Raises InputError or a usage error."""
+    from ..images import Reading
+    from ..scaling import Scaling
+
+    try:
+        chosen = tuple(int(band) for band in parse.names(bands or ""))
+    except ValueError:
+        raise typer.BadParameter(f"expected numbers of bands, as in 4,3,2; got {bands!r}") from None
+    return Reading(page, Scaling.parse(scale) if scale else None, chosen)
+
+
+def preparation(crop: str | None, long_side: int | None) -> Preparation:
+    """What the model is shown of a picture. Raises InputError or a usage error."""
+    from ..pipeline import Preparation
+
+    if crop is None:
+        return Preparation(None, long_side)
+    x0, y0, x1, y1 = (round(value) for value in parse.box(crop))
+    return Preparation((x0, y0, x1, y1), long_side)
+
+
+def detector_name(text: str | None, detector: str | None) -> str | None:
+    """The detector that is meant, if any."""
+    return detector or ("grounding-dino" if text else None)

@@ -8,17 +8,36 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from ..errors import PointcutError
 from ..files import make_folder
 from . import parse
-from .options import DeviceName, ModelName, PrecisionName
+from .options import (
+    Bands,
+    CropBox,
+    DetectorName,
+    DeviceName,
+    LongSide,
+    ModelName,
+    Page,
+    PrecisionName,
+    Scale,
+    Side,
+    Text,
+    Tile,
+    detector_name,
+    preparation,
+    reading,
+)
 from .output import emit, failed, leave_if_failed, say
 
 if TYPE_CHECKING:
+    from ..detect import Detector
+    from ..images import Reading
+    from ..pipeline import Preparation
     from ..segment.segmenter import Segmenter
     from ..segments import Segments
 
@@ -32,6 +51,24 @@ class Request:
     boxes: list[list[float]]
     mask: Path | None
     multimask: bool | None
+    text: str | None
+    reading: Reading
+    preparation: Preparation
+    tile: int | None
+    side: int | None
+
+
+class Answer(NamedTuple):
+    """What came of one picture."""
+
+    shown: Segments
+    """As it is drawn: of a picture that is read in parts, in its window."""
+    cut: Segments
+    """In the whole picture's pixels."""
+    told: dict[str, Any]
+    """What is to be said of how the picture was read and looked at."""
+    labels: tuple[str, ...] = ()
+    box_scores: tuple[float, ...] = ()
 
 
 def segment(
@@ -53,6 +90,15 @@ def segment(
         bool | None,
         typer.Option("--multimask/--single", help="Three candidates, or one. Default: three where one click is all there is."),
     ] = None,
+    text: Text = None,
+    detector: DetectorName = None,
+    page: Page = 0,
+    scale: Scale = None,
+    bands: Bands = None,
+    crop: CropBox = None,
+    long_side: LongSide = None,
+    tile: Tile = None,
+    side: Side = None,
     model: ModelName = "nano",
     device: DeviceName = "auto",
     precision: PrecisionName = "exact",
@@ -69,6 +115,8 @@ def segment(
     STEM.json. Coordinates are pixels from the upper left corner: x to the right, y down.
 
     pointcut segment dog.jpg --point 500,375 --not 450,300 --out cuts
+
+    pointcut segment dog.jpg --text "a dog. a ball." --out cuts
     """
     positive = [list(parse.point(text)) for text in point or []]
     negative = [list(parse.point(text)) for text in not_ or []]
@@ -78,22 +126,27 @@ def segment(
         boxes=[list(parse.box(text)) for text in box or []],
         mask=mask,
         multimask=multimask,
+        text=text,
+        reading=reading(page, scale, bands),
+        preparation=preparation(crop, long_side),
+        tile=tile,
+        side=side,
     )
-    if not positive and not request.boxes and mask is None:
-        raise typer.BadParameter("say what to cut: --point X,Y, --box X0,Y0,X1,Y1 or --mask FILE")
-    if len(request.boxes) > 1 and (request.points or mask):
-        raise typer.BadParameter("points and masks go with one box; several boxes are several objects")
+    _check(request, detector)
     _check_names(images, out)
     if out is not None:
         make_folder(out)
 
+    from ..detect import open_detector
     from ..segment.segmenter import load
 
-    segmenter = load(model, device=device, precision=precision)
+    segmenter = load(model, device=device, precision=precision, side=side)
+    asked = detector_name(text, detector)
+    finder = open_detector(asked, str(segmenter.device)) if asked else None
     results, errors = [], []
     for image in images:
         try:
-            results.append(_one(segmenter, image, request, out))
+            results.append(_one(segmenter, finder, image, request, out))
         except PointcutError as error:
             errors.append(error)
             results.append(failed(image, error))
@@ -103,6 +156,21 @@ def segment(
     if as_json:
         emit(results if len(images) > 1 else results[0])
     leave_if_failed(errors, len(images))
+
+
+def _check(request: Request, detector: str | None) -> None:
+    """What does not go together. Raises a usage error."""
+    pointed = bool(request.points or request.boxes or request.mask)
+    if request.text is None and detector is None:
+        if not request.boxes and request.mask is None and 1 not in request.labels:
+            raise typer.BadParameter("say what to cut: --point X,Y, --box X0,Y0,X1,Y1, --mask FILE or --text PHRASES")
+    elif pointed:
+        raise typer.BadParameter("--text and --detector say what to cut; leave out --point, --box and --mask")
+    if len(request.boxes) > 1 and (request.points or request.mask):
+        raise typer.BadParameter("points and masks go with one box; several boxes are several objects")
+    looked = request.preparation.crop is not None or request.preparation.long_side is not None
+    if request.tile and (request.mask or not pointed or looked or len(request.boxes) > 1):
+        raise typer.BadParameter("--tile takes points or one box, without --mask, --text, --crop and --long-side")
 
 
 def _check_names(images: list[Path], out: Path | None) -> None:
@@ -119,17 +187,61 @@ def _stem(image: Path) -> str:
     return "stdin" if str(image) == "-" else image.stem
 
 
-def _one(segmenter: Segmenter, image: Path, request: Request, out: Path | None) -> dict[str, Any]:
+def _one(segmenter: Segmenter, finder: Detector | None, image: Path, request: Request, out: Path | None) -> dict[str, Any]:
     """Segments one picture and writes its four files; their paths and figures come back."""
-    from ..images import open_image, open_mask
+    from .. import draw
 
     clock = Clock()
-    pixels = clock.time("decode", lambda: open_image(sys.stdin.buffer.read() if str(image) == "-" else image))
+    answer = (_in_window if request.tile else _at_once)(segmenter, finder, image, request, clock)
+    folder = out if out is not None else Path() if str(image) == "-" else image.parent
+    base = folder / _stem(image)
+    files = {kind: str(Path(f"{base}.{kind}.png")) for kind in ("cutout", "mask", "overlay")}
+    best = answer.shown.best
+
+    def write() -> None:
+        best.save(files["cutout"], "cutout")
+        best.save(files["mask"], "mask")
+        captions = [*answer.labels] or [f"{score:.2f}" for score in best.scores]
+        draw.save(draw.overlay(best.image, best.masks, best.prompts, captions), Path(files["overlay"]))
+
+    clock.time("write", write)
+    height, width = answer.cut.image.shape[:2]
+    record = {
+        "image": str(image),
+        "width": width,
+        "height": height,
+        "model": segmenter.name,
+        "device": str(segmenter.device),
+        **({"side": request.side} if request.side else {}),
+        **request.preparation.told(),
+        **answer.told,
+        **({"detector": finder.name, "text": request.text} if finder else {}),
+        "prompt": _prompt_record(request),
+        "best": answer.cut.best_rows.tolist(),
+        "masks": _mask_records(answer),
+        "files": files | {"json": f"{base}.json"},
+        "seconds": clock.seconds,
+    }
+    _write_json(Path(f"{base}.json"), record)
+    return record
+
+
+def _at_once(segmenter: Segmenter, finder: Detector | None, image: Path, request: Request, clock: Clock) -> Answer:
+    """A picture that is read whole."""
+    from ..images import open_mask
+    from ..reading import read_picture
+
+    source = sys.stdin.buffer.read() if str(image) == "-" else image
+    picture = clock.time("decode", lambda: read_picture(source, request.reading, "stdin"))
     rough = open_mask(request.mask) if request.mask else None
-    photo = clock.time("encode", lambda: segmenter.encode(pixels))
+    part = clock.time("encode", lambda: request.preparation.encode(segmenter, picture.pixels))
+    if finder is not None:
+        found = clock.time("segment", lambda: part.segment_found(finder, request.text))
+        scores = tuple(round(float(score), 4) for score in found.box_scores)
+        return Answer(found.cut, found.cut, picture.told(), found.labels, scores)
     cut = clock.time(
         "segment",
-        lambda: photo.segment(
+        lambda: part.segment(
             points=request.points or None,
             labels=request.labels or None,
             boxes=request.boxes or None,
@@ -137,30 +249,31 @@ def _one(segmenter: Segmenter, image: Path, request: Request, out: Path | None) 
             multimask=request.multimask,
         ),
     )
-    folder = out if out is not None else Path() if str(image) == "-" else image.parent
-    base = folder / _stem(image)
-    files = {kind: str(Path(f"{base}.{kind}.png")) for kind in ("cutout", "mask", "overlay")}
-    best = cut.best
+    return Answer(cut, cut, picture.told())
 
-    def write() -> None:
-        for kind, path in files.items():
-            best.save(path, kind)
 
-    clock.time("write", write)
-    record = {
-        "image": str(image),
-        "width": photo.size[1],
-        "height": photo.size[0],
-        "model": segmenter.name,
-        "device": str(segmenter.device),
-        "prompt": _prompt_record(request),
-        "best": cut.best_rows.tolist(),
-        "masks": _mask_records(cut),
-        "files": files | {"json": f"{base}.json"},
-        "seconds": clock.seconds,
-    }
-    _write_json(Path(f"{base}.json"), record)
-    return record
+def _in_window(segmenter: Segmenter, _: Detector | None, image: Path, request: Request, clock: Clock) -> Answer:
+    """A picture of which only the window around the prompt is read."""
+    from ..reading.large import open_large
+    from ..tiles import segment_in
+    from ..tiles.prompted import SIDE
+
+    with open_large(image, request.reading) as picture:
+        found = clock.time(
+            "segment",
+            lambda: segment_in(
+                segmenter,
+                picture,
+                request.points or None,
+                request.labels or None,
+                request.boxes or None,
+                multimask=request.multimask,
+                side=request.tile or SIDE,
+            ),
+        )
+        window = found.window
+        seen = {"window_xyxy": [window.x0, window.y0, window.x1, window.y1], "factor": window.factor}
+        return Answer(found.cut, found.placed, picture.told() | seen)
 
 
 class Clock:
@@ -186,8 +299,12 @@ def _prompt_record(request: Request) -> dict[str, Any]:
     }
 
 
-def _mask_records(cut: Segments) -> list[dict[str, Any]]:
-    return [{"object": int(cut.objects[i])} | cut.figures(i) | {"rle": rle} for i, rle in enumerate(cut.rle())]
+def _mask_records(answer: Answer) -> list[dict[str, Any]]:
+    cut = answer.cut
+    records = [{"object": int(cut.objects[i])} | cut.figures(i) | {"rle": rle} for i, rle in enumerate(cut.rle())]
+    for record, label, score in zip(records, answer.labels, answer.box_scores, strict=False):
+        record |= {"label": label, "box_score": score}
+    return records
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:
@@ -199,12 +316,15 @@ def _write_json(path: Path, record: dict[str, Any]) -> None:
 
 def _report(record: dict[str, Any]) -> None:
     seconds = record["seconds"]
+    encoded = f"encoded in {1000 * seconds['encode']:.0f} ms, " if "encode" in seconds else ""
+    if not record["best"]:
+        say(f"{record['image']}: nothing was found")
     for row in record["best"]:
         mask = record["masks"][row]
         share = 100 * mask["area"] / (record["width"] * record["height"])
         say(
-            f"{record['image']}: score {mask['score']:.2f}, {mask['area']} pixels ({share:.0f} % of the picture), "
-            f"encoded in {1000 * seconds['encode']:.0f} ms, cut in {1000 * seconds['segment']:.0f} ms"
+            f"{record['image']}: {mask['label'] + ', ' if 'label' in mask else ''}score {mask['score']:.2f}, "
+            f"{mask['area']} pixels ({share:.0f} % of the picture), {encoded}cut in {1000 * seconds['segment']:.0f} ms"
         )
     for path in record["files"].values():
         print(path)

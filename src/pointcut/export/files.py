@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ..arrange import label_map
 from ..errors import OutputError
 from ..files import replacing
 from ..images import MapPlace
-from .polygons import Polygon, polygons
+from .polygons import Polygon
 from .record import Record, Writer, write_json
 
 
@@ -34,7 +35,7 @@ class GeoJsonWriter(Writer):
                 "id": row,
                 "geometry": {
                     "type": "MultiPolygon",
-                    "coordinates": [_rings(part, record.place) for part in polygons(cut.mask(row))],
+                    "coordinates": [_rings(part, record.place) for part in record.polygons(row)],
                 },
                 "properties": {
                     "label": record.label(row),
@@ -88,7 +89,7 @@ class LabelmeWriter(Writer):
                 "mask": None,
             }
             for row in range(len(record.cut))
-            for part in polygons(record.cut.mask(row))
+            for part in record.polygons(row)
         ]
         document: dict[str, Any] = {
             "version": "5.5.0",
@@ -103,12 +104,13 @@ class LabelmeWriter(Writer):
 
 
 class NpzWriter(Writer):
-    """`STEM.npz`: `masks` (N, H, W) bool, exact, compressed one by one, with scores, stability, boxes and areas."""
+    """`STEM.npz`: `masks` (N, H, W) bool, exact, compressed one by one; scores, stability, boxes, areas; labels if any."""
 
     def add(self, record: Record) -> list[Path]:
         cut = record.cut
         path = self.place(record, ".npz")
         small = {"scores": cut.scores, "stability": cut.stability, "boxes_xyxy": cut.boxes_xyxy, "areas": cut.areas}
+        small |= {"labels": np.array(record.labels, np.str_)} if record.labels else {}
         with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, value in small.items():
                 with archive.open(f"{name}.npy", "w") as file:
@@ -122,20 +124,29 @@ class NpzWriter(Writer):
 
 
 class PngWriter(Writer):
-    """`STEM.labels.png`: 16-bit grey, one label a pixel: 0 nothing, n the n-th mask; smaller masks lie on top."""
+    """`STEM.labels.png`: 16-bit grey, one label a pixel: 0 nothing, n the n-th mask; smaller masks lie on top.
+
+    What the masks are, if that is said, stands in the file's text `labels`, a JSON list, the first mask's first.
+    """
 
     def add(self, record: Record) -> list[Path]:
         if len(record.cut) > 65535:
             raise OutputError(f"{record.name}: {len(record.cut)} masks are more than a 16-bit label picture can hold")
         path = self.place(record, ".labels.png")
-        draw.save(Image.fromarray(label_map(record.cut).astype(np.uint16)), path)
+        draw.save(
+            Image.fromarray(label_map(record.cut).astype(np.uint16)),
+            path,
+            {"labels": json.dumps(record.labels)} if record.labels else None,
+        )
         return [path]
 
 
 class OverlayWriter(Writer):
-    """`STEM.overlay.png`: every mask in its own colour, outlined, large ones below."""
+    """`STEM.overlay.png`: every mask in its own colour, outlined, large ones below, with its name if it has one."""
 
     def add(self, record: Record) -> list[Path]:
         path = self.place(record, ".overlay.png")
-        draw.save(draw.mosaic(record.cut.image, label_map(record.cut)), path)
+        boxes = record.cut.boxes_xyxy.tolist()
+        names = [(name, (x0 + x1) / 2, (y0 + y1) / 2) for name, (x0, y0, x1, y1) in zip(record.labels, boxes, strict=False)]
+        draw.save(draw.mosaic(record.cut.image, label_map(record.cut), names), path)
         return [path]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..files import replacing
-from .polygons import polygons
 from .record import Record, Spool, Writer
 
 
@@ -40,7 +39,7 @@ class LabelStudioWriter(Writer):
                 "meta": {"mask": row},
             }
             for row in range(len(record.cut))
-            for number, part in enumerate(polygons(record.cut.mask(row)))
+            for number, part in enumerate(record.polygons(row))
         ]
         prediction = {"model_version": "pointcut", "result": regions}
         self.tasks.add({"data": {"image": record.name}, "predictions": [prediction]})

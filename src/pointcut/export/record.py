@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, TextIO
 
+import numpy as np
+
 from ..files import make_folder, replacing
 from ..images import MapPlace
 from ..segments import Segments
+from .polygons import Polygon, polygons
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,12 @@ class Record:
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return self.cut.image.shape[0], self.cut.image.shape[1]
+
+    def polygons(self, row: int) -> list[Polygon]:
+        """The parts of a mask, largest first, in the picture's pixels. Raises MissingExtra."""
+        mask, x0, y0 = self.cut.part(row)
+        start = np.array([x0, y0], np.float64)
+        return [Polygon(part.outline + start, [hole + start for hole in part.holes]) for part in polygons(mask)]
 
     def label(self, row: int) -> str:
         return self.labels[row] if self.labels else "object"

@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 
 from ..files import make_folder
-from .polygons import polygons
 from .record import Record, Writer, write_text
 
 
@@ -26,7 +25,7 @@ class YoloWriter(Writer):
         lines = []
         for row in range(len(record.cut)):
             number = self.classes.setdefault(record.label(row), len(self.classes))
-            for part in polygons(record.cut.mask(row)):
+            for part in record.polygons(row):
                 shares = (part.outline / (width, height)).clip(0, 1).ravel()
                 lines.append(f"{number} " + " ".join(f"{v:.6f}" for v in shares))
         path = self.folder / "labels" / f"{record.stem}.txt"

@@ -15,7 +15,8 @@ from . import dicom, heic, raster
 
 __all__ = ["SUFFIXES", "pages_of", "read_picture"]
 
-SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .tif .tiff .gif .avif .ppm .pgm .heic .heif .dcm .dicom".split())
+PHOTOGRAPHS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm", ".pgm"}
+SUFFIXES = frozenset(PHOTOGRAPHS | {".heic", ".heif", ".dcm", ".dicom"})
 """Of files that are taken out of a folder."""
 
 HEAD = 132

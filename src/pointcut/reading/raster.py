@@ -93,6 +93,16 @@ class Raster:
         code = self.dataset.crs.to_epsg()
         return MapPlace(f"EPSG:{code}" if code else self.dataset.crs.to_wkt(), tuple(self.dataset.transform)[:6])
 
+    def told(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return Picture(np.zeros((0, 0, 3), np.uint8), limits=self.limits, place=self.place).told()
+
+    def is_plain_photograph(self) -> bool:
+        """Whether a JPEG's or PNG's bands are what people see: grey or RGB in 8 bits, and not turned by EXIF."""
+        colours = {interpretation.name for interpretation in self.dataset.colorinterp}
+        turned = self.dataset.tags().get("EXIF_Orientation", "1") != "1"
+        return self.limits is None and not turned and colours <= {"red", "green", "blue", "gray"}
+
     def window(self, x0: int, y0: int, x1: int, y1: int, shape: tuple[int, int] | None = None) -> np.ndarray:
         """(H, W, 3) uint8 of pixels x0 <= x < x1, y0 <= y < y1; or of that `shape` (height, width), made smaller.
 
