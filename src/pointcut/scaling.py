@@ -77,5 +77,7 @@ def to_bytes(values: np.ndarray, limits: Limits) -> np.ndarray:
     """Values of any shape -> uint8; what is not finite becomes black, and so does everything where the limits are one."""
     span = limits.white - limits.black
     values = values.astype(np.float64)
-    scaled = (np.where(np.isfinite(values), values, limits.black) - limits.black) * (255 / span if span > 0 else 0)
-    return scaled.clip(0, 255).round().astype(np.uint8)
+    if span <= 0:
+        return np.zeros(values.shape, np.uint8)
+    share = (np.where(np.isfinite(values), values, limits.black) - limits.black) / span
+    return (share.clip(0, 1) * 255).round().astype(np.uint8)

@@ -13,6 +13,7 @@ import numpy as np
 from ..detect.files import boxes_in, boxes_of
 from ..errors import InputError
 from ..reading import SUFFIXES, pages_of
+from .places import Place, is_address, pictures_below
 
 TABLES = frozenset({".csv", ".tsv", ".parquet"})
 
@@ -52,7 +53,7 @@ class Task:
 
     name: str
     """Its path below the folder that was given, or its file's name; results are called after it."""
-    path: Path
+    path: Place
     pointed: Pointed | None = None
     """None: what the job says."""
     page: int = 0
@@ -60,16 +61,18 @@ class Task:
 
 
 def tasks_in(sources: Iterable[str]) -> list[Task]:
-    """Pictures of folders (with those below, in order of their names), single files, and tables, each once.
+    """Pictures of folders (with those below, in order of their names), storages, single files, and tables, each once.
 
     Raises InputError for a source that is not there, and where two pictures would be called the same.
     """
     found: dict[str, Task] = {}
     for source in sources:
         path = Path(source)
-        if path.is_dir():
+        if is_address(source):
+            tasks: Iterable[Task] = (Task(name, address) for name, address in pictures_below(source))
+        elif path.is_dir():
             pictures = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            tasks: Iterable[Task] = (Task(p.relative_to(path).as_posix(), p) for p in pictures)
+            tasks = (Task(p.relative_to(path).as_posix(), p) for p in pictures)
         elif path.suffix.lower() in TABLES:
             tasks = tasks_of_table(path)
         else:
@@ -83,10 +86,13 @@ def tasks_in(sources: Iterable[str]) -> list[Task]:
 
 
 def with_pages(tasks: Iterable[Task]) -> list[Task]:
-    """Every page of a TIFF and every frame of a DICOM file as a picture of its own, called `scan.page3.tif` and so on."""
+    """Every page of a TIFF and every frame of a DICOM file as a picture of its own, called `scan.page3.tif` and so on.
+
+    Of files on a disk: what lies behind addresses would have to be fetched to be counted.
+    """
     found = []
     for task in tasks:
-        name, count = PurePath(task.name), pages_of(task.path)
+        name, count = PurePath(task.name), pages_of(task.path) if isinstance(task.path, Path) else 1
         names = [name.with_name(f"{name.stem}.page{page}{name.suffix}").as_posix() for page in range(count)]
         found += [replace(task, name=names[page], page=page) for page in range(count)] if count > 1 else [task]
     return found
@@ -105,8 +111,9 @@ def tasks_of_table(path: Path) -> Iterator[Task]:
         rows.setdefault(str(row["image"]), []).append(row | {"line": number})
     for image, its in rows.items():
         pointed = _pointed(its, path) if any(_given(row, "x") or _given(row, "x0") for row in its) else None
-        place = path.parent / image
-        yield Task(PurePath(image).name if Path(image).is_absolute() else PurePath(image).as_posix(), place, pointed)
+        place: Place = image if is_address(image) else path.parent / image
+        apart = is_address(image) or Path(image).is_absolute()
+        yield Task(PurePath(image).name if apart else PurePath(image).as_posix(), place, pointed)
 
 
 def _given(row: dict[str, Any], name: str) -> bool:

@@ -24,6 +24,7 @@ from ..files import replacing
 from ..segment.segmenter import Segmenter
 from .inputs import Task
 from .journal import Journal
+from .places import size_of
 from .work import TOGETHER, BatchJob, Done, Worker, record_of
 
 REPORT = "report.json"
@@ -99,10 +100,8 @@ def is_done(task: Task, journal: Journal) -> bool:
     line = journal.done.get(task.name)
     if line is None:
         return False
-    try:
-        return line.bytes is None or line.bytes == task.path.stat().st_size
-    except OSError:
-        return True  # it was done, and is gone by now
+    now = size_of(task.path)
+    return line.bytes is None or now is None or line.bytes == now  # what is gone by now was done
 
 
 def locally(tasks: Sequence[Task], job: BatchJob, folder: Path, device: str, workers: int | None) -> Iterator[Done]:

@@ -24,6 +24,7 @@ from ..segments import Segments
 from ..tiles import Tiling, everything_in, segment_in
 from ..tiles.prompted import black
 from .inputs import Pointed, Task
+from .places import on_disk, read_bytes
 
 Done: TypeAlias = tuple[dict[str, Any], dict[str, float]]
 """A picture's row of the journal, and the seconds that its steps took."""
@@ -136,8 +137,8 @@ class Worker:
 
     def _in_tiles(self, task: Task, row: dict[str, Any], clock: Clock) -> tuple[Found, MapPlace | None]:
         """A picture that is read in parts."""
-        row |= digest_of(task.path)
-        with open_large(task.path, replace(self.job.reading, page=task.page)) as picture:
+        with on_disk(task.path) as path, open_large(path, replace(self.job.reading, page=task.page)) as picture:
+            row |= digest_of(path)
             row |= {"height": picture.height, "width": picture.width} | picture.told()
             clock.lap("read")
             size, pointed = (picture.height, picture.width), task.pointed or self.job.pointed
@@ -163,14 +164,6 @@ class Worker:
         boxes = pointed.boxes_in(part.whole.shape[:2]) if pointed.boxes else None
         cut = part.segment(points, labels, boxes).best
         return Found(cut, tuple(pointed.names[i] for i in cut.objects), NO_SCORES)
-
-
-def read_bytes(path: Path) -> bytes:
-    """Raises UnreadableImage."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableImage(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def digest_of(path: Path) -> dict[str, Any]:

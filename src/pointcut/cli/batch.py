@@ -45,7 +45,7 @@ SHOWN = 10
 def batch(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Folders, pictures, tables (CSV, Parquet); - reads a list from stdin."),
+        typer.Argument(metavar="SOURCE...", help="Folders, pictures, tables (CSV, Parquet), s3://...; - reads a list."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where results, journal and report go.")] = Path(
         "out"
@@ -88,6 +88,10 @@ def batch(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Threads; by default one a core, one on a GPU.")
     ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="Who does the work: local, or ray (docs/cluster.md).")] = "local",
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of a Ray cluster: auto, ray://HOST:10001; without it one begins here.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of going on.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try pictures that failed once more.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and do what comes into the folders; Ctrl-C ends it.")] = False,
@@ -102,6 +106,12 @@ def batch(
 
     pointcut batch photos/ --out found --format coco,overlay
     """
+    if engine not in ("local", "ray"):
+        raise typer.BadParameter(f"--engine must be local or ray, got {engine!r}")
+    if address and engine != "ray":
+        raise typer.BadParameter("--address is of a Ray cluster; add --engine ray")
+
+    from ..batch.on_ray import ray_engine
     from ..batch.run import run_batch
     from ..batch.work import BatchJob
     from ..tiles import Tiling
@@ -126,7 +136,15 @@ def batch(
     while True:
         with shown(as_json) as progress:
             report = run_batch(
-                tasks, job, out, device=device, workers=workers, fresh=fresh, retry=retry_failed, progress=progress
+                tasks,
+                job,
+                out,
+                device=device,
+                workers=workers,
+                fresh=fresh,
+                retry=retry_failed,
+                progress=progress,
+                engine=ray_engine(address, device, workers) if engine == "ray" else None,
             )
         tell(report, out, as_json)
         if not watch:
@@ -178,11 +196,13 @@ def gathered(names: list[str], boxes: Path | None, pages: bool) -> list[Task]:
 
 def waited(names: list[str], boxes: Path | None, pages: bool, known: list[Task]) -> list[Task]:
     """What is in the folders when something new has come and keeps its size."""
-    before: dict[str, int] = {}
+    from ..batch.places import size_of
+
+    before: dict[str, int | None] = {}
     while True:
         time.sleep(1.0)
         tasks = gathered(names, boxes, pages)
-        sizes = {task.name: task.path.stat().st_size for task in tasks if task.path.is_file()}
+        sizes = {task.name: size_of(task.path) for task in tasks}
         if {task.name for task in tasks} != {task.name for task in known} and sizes == before:
             return tasks
         before = sizes

@@ -1,8 +1,8 @@
 """Who says where things are: text, or nothing, to labelled boxes. Masks come from the boxes then.
 
-A detector is an object with a name that is called with a picture (`Detector`). `open_detector("grounding-dino:MODEL")` finds the
-one built in and those that installed packages offer under the entry point `pointcut.detectors`: a function that takes what stands
-behind the colon, and the device, and gives a Detector.
+A detector is an object with a name that is called with a picture (`Detector`). `open_detector("grounding-dino:MODEL")` finds
+the one built in and those that installed packages offer under the entry point `pointcut.detectors`: a function that takes what
+stands behind the colon, and the device, and gives a Detector.
 
     [project.entry-points."pointcut.detectors"]
     mine = "my_package:open_my_detector"

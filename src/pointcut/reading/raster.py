@@ -46,7 +46,7 @@ def is_wanted(file: IO[bytes], how: Reading) -> bool:
             deep = isinstance(bits, tuple) and len(bits) > 1 and max(bits) > 8
             on_map = GEO_KEYS in tags
     except Exception:
-        return _installed()  # kinds that Pillow does not know; without GDAL its message is the one
+        return bool(how.bands) or _installed()  # a kind that Pillow does not know; without GDAL its message is the one
     finally:
         file.seek(0)
     return bool(how.bands or deep or (on_map and _installed()))
