@@ -105,3 +105,37 @@ def test_iou_of_itself_and_its_opposite(mask: np.ndarray) -> None:
     assert masks.iou(mask, mask) == 1
     if mask.any():
         assert masks.iou(mask, ~mask) == 0
+
+
+@given(
+    hnp.arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))),
+    st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    st.integers(1, 3),
+)
+def test_a_part_in_the_whole(part: np.ndarray, start: tuple[int, int], rest: tuple[int, int], factor: int) -> None:
+    """Placed, and enlarged, as if it were drawn there."""
+    drawn = part.repeat(factor, 0).repeat(factor, 1)
+    whole = np.pad(drawn, list(zip(start, rest, strict=True)))
+    size = whole.shape[0], whole.shape[1]
+    placed = rle.placed(rle.encode(part), start[1], start[0], size, factor)
+    assert placed == rle.encode(whole)
+    (y, x), (height, width) = start, drawn.shape
+    np.testing.assert_array_equal(rle.decode_part(placed, x, y, x + width, y + height), drawn)
+    if factor == 1 and part.size > 1:
+        with pytest.raises(InputError):
+            rle.placed(rle.encode(part), start[1] + rest[1] + 1, start[0], size)
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 8), st.integers(1, 8))), st.data())
+def test_sets_of_runs(masks_of_one: np.ndarray, data: st.DataObject) -> None:
+    """Union, shared area and rectangles of run lengths are those of the masks."""
+    encoded = [rle.encode(mask) for mask in masks_of_one]
+    assert rle.union(encoded) == rle.encode(masks_of_one.any(axis=0))
+    first, last = (rle.edges_of(one) for one in (encoded[0], encoded[-1]))
+    assert rle.shared_area(first, last) == (masks_of_one[0] & masks_of_one[-1]).sum()
+    height, width = masks_of_one.shape[1:]
+    x0, y0 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))
+    inside = rle.shared_area(first, rle.rectangle(x0, y0, x1, y1, height))
+    assert inside == masks_of_one[0, y0:y1, x0:x1].sum()

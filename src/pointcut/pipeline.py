@@ -59,6 +59,11 @@ class Part:
     y0: int
     """Where the part begins."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is no more of the picture."""
+        return self.photo.size == self.whole.shape[:2]
+
     def segment(
         self,
         points: PointsLike | None = None,
@@ -68,7 +73,7 @@ class Part:
         multimask: bool | None = None,
     ) -> Segments:
         """As `EncodedImage.segment`; boxes are cut to the part. Raises InvalidPrompt."""
-        if self.photo.image is self.whole:
+        if self.is_whole:
             return self.photo.segment(points, labels, boxes, mask, multimask=multimask)
         height, width = self.photo.size
         start = np.array([self.x0, self.y0], np.float32)
@@ -98,7 +103,7 @@ class Part:
         return Found(cut, detected.labels, detected.scores)
 
     def _placed(self, cut: Segments) -> Segments:
-        return cut if self.photo.image is self.whole else cut.placed(self.whole, self.x0, self.y0)
+        return cut if self.is_whole else cut.placed(self.whole, self.x0, self.y0)
 
 
 @dataclass(frozen=True, eq=False)
