@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help try test lint pictures bench bench-serving bench-batch bench-automatic eval clean
+.PHONY: help try test lint pictures bench bench-serving bench-batch bench-cluster bench-preprocessing bench-automatic eval clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,8 @@ help:
 	@echo "make bench-automatic  time automatic masks, beside the reference's loop (some minutes)"
 	@echo "make bench-serving  load the server from a second process, and time the page (some minutes)"
 	@echo "make bench-batch  many pictures, beside a plain loop"
+	@echo "make bench-cluster  the same on Ray, and what a million pictures cost (ten minutes)"
+	@echo "make bench-preprocessing  what smaller squares and crops cost in IoU"
 	@echo "make eval   judge the built-in model on labelled photographs (DATA=$(DATA); ARGS=--sheet FILE draws the worst)"
 
 $(BIN)/pointcut: pyproject.toml constraints.txt
@@ -66,6 +68,12 @@ bench-serving: $(VENV)/.dev
 
 bench-batch: $(VENV)/.dev
 	@$(BIN)/python benchmarks/batch.py $(ARGS)
+
+bench-cluster: $(VENV)/.dev
+	@$(BIN)/python benchmarks/cluster.py $(ARGS)
+
+bench-preprocessing: $(VENV)/.dev
+	@$(BIN)/python benchmarks/preprocessing.py $(DATA)/eval/coco_by_val $(ARGS)
 
 bench-automatic: $(VENV)/.dev
 	@$(BIN)/python benchmarks/automatic.py $(ARGS)

@@ -19,6 +19,7 @@ from PIL import Image
 import pointcut
 from pointcut.automatic.config import default_config
 from pointcut.batch.inputs import Pointed, tasks_in
+from pointcut.batch.processes import engine_for
 from pointcut.batch.run import run_batch
 from pointcut.batch.work import BatchJob
 
@@ -77,7 +78,9 @@ def compare(model: pointcut.Segmenter, folder: Path, case: Case, pictures: int, 
     rates: dict[str, list[float]] = {"plain": [], "batch": []}
     for i in range(rounds):
         rates["plain"].append(pictures / plain(model, source, folder / f"plain{i}", case))
-        report = run_batch(tasks_in([str(source)]), job, folder / f"batch{i}", device="cpu")
+        report = run_batch(
+            tasks_in([str(source)]), job, folder / f"batch{i}", device="cpu", engine=engine_for(job, "cpu", None)
+        )
         rates["batch"].append(report.rate)
     work = sum(report.where.values())
     shares = ", ".join(f"{name} {100 * seconds / work:.0f} %" for name, seconds in report.where.items())

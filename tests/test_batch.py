@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet
 import pytest
 from PIL import Image
@@ -312,6 +313,27 @@ def test_killed_at_fifty_moments(nursery: subprocess.Popen[str], tmp_path: Path)
     begun(nursery, folder)
     assert ended(nursery) == 0
     assert everything_in(folder) == expected
+
+
+def test_processes_do_what_threads_do_and_end_with_their_parent(album: Path, tmp_path: Path) -> None:
+    """Everything in pictures is looked for in processes; a run that is killed leaves none of them behind."""
+    call(album, "--points", 3, "--out", tmp_path / "processes", "--format", "coco,png", "--workers", 2, code=3)
+    job = BatchJob("nano", "exact", ("coco", "png"), None, (("points_per_side", 3),))
+    run_batch(tasks_in([str(album)]), job, tmp_path / "threads", workers=2)
+    assert everything_in(tmp_path / "processes") == everything_in(tmp_path / "threads")
+    command = [sys.executable, "-m", "pointcut", "batch", album, "--points", 40, "--out", tmp_path / "killed", "--workers", 2]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    own, end = psutil.Process(process.pid), time.monotonic() + 60
+    while time.monotonic() < end:  # two workers, and what watches over shared resources
+        children = [child for child in own.children() if "spawn_main" in " ".join(child.cmdline())]
+        if len(children) == 2:
+            break
+        time.sleep(0.1)
+    assert len(children) == 2
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
 
 
 def test_watching_a_folder(tmp_path: Path) -> None:

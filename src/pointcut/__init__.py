@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from .automatic.config import AutomaticConfig
     from .client import Client
     from .count import Counted, count_objects
-    from .images import Frame, open_image
+    from .images import Frame, Picture, Reading, open_image
     from .plotting import show, show_mask
     from .prompts import Prompt
+    from .reading import read_picture
+    from .scaling import Scaling
     from .segment.segmenter import Segmenter, load, load_encoded_image
     from .segment.session import EncodedImage
     from .segments import Preview, Segments
@@ -53,8 +55,10 @@ _HOMES = {
     "automatic.config": ("AutomaticConfig",),
     "client": ("Client",),
     "count": ("Counted", "count_objects"),
-    "images": ("Frame", "open_image"),
+    "images": ("Frame", "Picture", "Reading", "open_image"),
     "prompts": ("Prompt",),
+    "reading": ("read_picture",),
+    "scaling": ("Scaling",),
     "segment.segmenter": ("Segmenter", "load", "load_encoded_image"),
     "segment.session": ("EncodedImage",),
     "segments": ("Preview", "Segments"),
@@ -76,9 +80,12 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "OutputError",
+    "Picture",
     "PointcutError",
     "Preview",
     "Prompt",
+    "Reading",
+    "Scaling",
     "Segmenter",
     "Segments",
     "ServerError",
@@ -95,6 +102,7 @@ __all__ = [
     "load_encoded_image",
     "open_image",
     "parents",
+    "read_picture",
     "select",
     "show",
     "show_mask",

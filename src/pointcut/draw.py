@@ -82,6 +82,22 @@ def mosaic(image: np.ndarray, labels: np.ndarray, captions: Sequence[tuple[str, 
     return picture
 
 
+def sheet(tiles: Sequence[Image.Image], captions: Sequence[str] = (), columns: int = 4) -> Image.Image:
+    """Pictures side by side, all in squares or rectangles as large as the largest, each with its caption above."""
+    width, height = (max(tile.size[axis] for tile in tiles) for axis in (0, 1))
+    above = 20 if captions else 0
+    gap = 6 if captions else 0
+    columns = min(columns, len(tiles))
+    picture = Image.new("RGB", (columns * (width + gap), -(-len(tiles) // columns) * (height + above + gap)), WHITE)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=13)
+    for i, tile in enumerate(tiles):
+        x, y = i % columns * (width + gap), i // columns * (height + above + gap)
+        picture.paste(tile, (x + (width - tile.width) // 2, y + above))
+        if captions:
+            pen.text((x + 2, y + 2), captions[i], fill=BLACK, font=font)
+    return picture
+
+
 def distinct_colours(count: int) -> np.ndarray:
     """(count, 3) float: neighbours in the row differ most; hues by the golden angle, so that any count looks even."""
     hues = (np.arange(count) * 0.61803398875) % 1

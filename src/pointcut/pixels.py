@@ -34,7 +34,10 @@ def to_square(image: np.ndarray, frame: Frame, device: torch.device) -> Tensor:
     planes = torch.tensor(image, device=device).permute(2, 0, 1)[None].contiguous()  # (1, 3, H, W)
     if frame.fit == "squash":  # a plane at a time: the same numbers, and a third of the time for a telephone's photograph
         side = frame.side, frame.side
-        squares = [F.interpolate(plane.float().div_(255), side, mode="bilinear", antialias=True) for plane in planes.split(1, 1)]
+        squares = [
+            F.interpolate(plane.float().div_(255), side, mode="bilinear", antialias=True)
+            for plane in torch.split(planes, 1, dim=1)
+        ]
         pixels = torch.cat(squares, dim=1)
     else:
         pixels = planes.float().div_(255)

@@ -112,6 +112,7 @@ def batch(
         raise typer.BadParameter("--address is of a Ray cluster; add --engine ray")
 
     from ..batch.on_ray import ray_engine
+    from ..batch.processes import engine_for
     from ..batch.run import run_batch
     from ..batch.work import BatchJob
     from ..tiles import Tiling
@@ -144,7 +145,7 @@ def batch(
                 fresh=fresh,
                 retry=retry_failed,
                 progress=progress,
-                engine=ray_engine(address, device, workers) if engine == "ray" else None,
+                engine=ray_engine(address, device, workers) if engine == "ray" else engine_for(job, device, workers),
             )
         tell(report, out, as_json)
         if not watch:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from .. import draw
 from ..images import open_image
@@ -54,18 +54,14 @@ def worst_cases(model: Model, rows: list[dict[str, Any]], pictures: list[Example
     """The objects that the model cuts out worst by their box: picture with the box and the mask, and the IoU."""
     own = sorted((row for row in rows if row["contender"] == model.name), key=lambda row: row["box IoU"])[:count]
     by_path = {str(example.path): example for example in pictures}
-    columns = 4
-    sheet = Image.new("RGB", (columns * TILE, -(-len(own) // columns) * TILE), "white")
-    font = ImageFont.load_default(size=14)
-    for i, row in enumerate(own):
+    tiles, captions = [], []
+    for row in own:
         example = by_path[row["picture"]]
         truth = example.truths[row["object"]]
         model.look(example.path)
         cut = model.encoded.segment(boxes=boxes_xyxy(truth[None])[0])
         tile = draw.overlay(open_image(example.path), cut.best.masks, cut.prompts)
-        tile.thumbnail((TILE - 6, TILE - 26))
-        corner = (i % columns * TILE, i // columns * TILE)
-        sheet.paste(tile, (corner[0] + 3, corner[1] + 22))
-        caption = f"{Path(row['picture']).stem[-16:]} #{row['object'] + 1}: IoU {row['box IoU']:.2f}"
-        ImageDraw.Draw(sheet).text((corner[0] + 4, corner[1] + 3), caption, fill="black", font=font)
-    return sheet
+        tile.thumbnail((TILE, TILE))
+        tiles.append(tile)
+        captions.append(f"{Path(row['picture']).stem[-16:]} #{row['object'] + 1}: IoU {row['box IoU']:.2f}")
+    return draw.sheet(tiles, captions)

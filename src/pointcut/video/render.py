@@ -140,12 +140,7 @@ class Sheet(Rendering):
         self.seen += 1
 
     def close(self) -> Path:
-        width, height = self.tiles[0].size
-        columns = min(SHEET[0], len(self.tiles))
-        sheet = Image.new("RGB", (columns * width, -(-len(self.tiles) // columns) * height), draw.WHITE)
-        for i, tile in enumerate(self.tiles):
-            sheet.paste(tile, (i % columns * width, i // columns * height))
-        draw.save(sheet, self.path)
+        draw.save(draw.sheet(self.tiles, columns=SHEET[0]), self.path)
         return self.path
 
 
