@@ -17,7 +17,7 @@ LOWEST = "ahead errors files prompts masks rle components scaling images reading
 
 ROWS = [
     set(LOWEST.split()),
-    {"nets", "plotting", "export", "client", "detect"},
+    {"nets", "plotting", "export", "client", "detect", "index"},
     {"pixels", "weights"},
     {"automatic", "video"},
     {"segment"},
