@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help try test lint pictures bench bench-serving bench-batch bench-cluster bench-preprocessing bench-automatic eval clean
+.PHONY: help try test lint pictures bench bench-serving bench-batch bench-cluster bench-preprocessing bench-retrieval bench-automatic eval clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make lint   check style and types"
 	@echo "make pictures  draw the pictures of the README"
 	@echo "make bench  time encoding and clicks, beside transformers"
+	@echo "make bench-retrieval  segments found again: how well, and how fast among 100,000"
 	@echo "make bench-automatic  time automatic masks, beside the reference's loop (some minutes)"
 	@echo "make bench-serving  load the server from a second process, and time the page (some minutes)"
 	@echo "make bench-batch  many pictures, beside a plain loop"
@@ -74,6 +75,9 @@ bench-cluster: $(VENV)/.dev
 
 bench-preprocessing: $(VENV)/.dev
 	@$(BIN)/python benchmarks/preprocessing.py $(DATA)/eval/coco_by_val $(ARGS)
+
+bench-retrieval: $(VENV)/.dev
+	@$(BIN)/python benchmarks/retrieval.py $(DATA)/eval/davis2016_val $(ARGS)
 
 bench-automatic: $(VENV)/.dev
 	@$(BIN)/python benchmarks/automatic.py $(ARGS)

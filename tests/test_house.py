@@ -22,7 +22,7 @@ ROWS = [
     {"automatic", "video"},
     {"segment"},
     {"tiles"},
-    {"pipeline"},
+    {"pipeline", "library"},
     {"bench", "compat", "count", "evaluate", "server", "batch"},
     {"cli"},
     {"__main__"},

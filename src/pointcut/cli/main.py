@@ -14,7 +14,7 @@ import typer
 
 from .. import __version__
 from ..errors import PointcutError
-from . import models
+from . import index, models
 from .auto import auto
 from .batch import batch
 from .bench import bench
@@ -41,6 +41,7 @@ app.command(no_args_is_help=True)(track)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(bench)
 app.command()(serve)
+app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
 
 

@@ -172,6 +172,12 @@ class ExactStore(Store):
         found.sort(key=lambda entry: (entry.image, -entry.area, entry.id))
         return found[skip : None if count is None else skip + count]
 
+    def vector_of(self, entry_id: str) -> np.ndarray:
+        self._catch_up()
+        if entry_id not in self._places:
+            raise InputError(f"{self.place}: holds no segment {entry_id}")
+        return np.array(self._vectors()[self._places[entry_id]])
+
     def remove(self, where: Where) -> int:
         with self._writing():
             gone = [entry.id for entry in self._rows if entry and where.admits(entry)]

@@ -153,6 +153,14 @@ class LanceStore(Store):
         found.sort(key=lambda entry: (entry.image, -entry.area, entry.id))
         return found[skip : None if count is None else skip + count]
 
+    def vector_of(self, entry_id: str) -> np.ndarray:
+        self._table.checkout_latest()
+        query = self._table.search().select(["vector"]).where(Where(ids=(entry_id,)).sql())
+        rows = query.limit(1).to_arrow()["vector"].to_pylist()
+        if not rows:
+            raise InputError(f"{self.place}: holds no segment {entry_id}")
+        return np.array(rows[0], np.float32)
+
     def remove(self, where: Where) -> int:
         before = len(self)
         self._write(lambda: self._table.delete(where.sql() or "true"))

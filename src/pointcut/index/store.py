@@ -54,6 +54,10 @@ class Store(ABC):
         """Entries in order of their pictures' names, then of their areas, largest first."""
 
     @abstractmethod
+    def vector_of(self, entry_id: str) -> np.ndarray:
+        """(D,): an entry's own. Raises InputError where there is none."""
+
+    @abstractmethod
     def remove(self, where: Where) -> int:
         """Gives how many are gone. Raises OutputError."""
 

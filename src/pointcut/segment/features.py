@@ -10,22 +10,30 @@ from ..segments import Segments
 from .session import EncodedImage
 
 
-def pooled_features(photo: EncodedImage, cut: Segments) -> np.ndarray:
+def feature_width(photo: EncodedImage) -> int:
+    """How many numbers `pooled_features` gives for each mask."""
+    return sum(level.shape[1] for level in (photo.features.embedding, *photo.features.high_res))
+
+
+def pooled_features(photo: EncodedImage, cut: Segments, *, centred: bool = True) -> np.ndarray:
     """(N, C) float32, of length one: the mean of the encoder's maps under each mask, each map's part of length one before.
 
     The embedding tells what a thing is, the finer maps (SAM 2) its colour and texture: together they tell alike from other
-    better than either. From each map the picture's own mean is taken, which is what all places share; without that nearly
-    everything is alike. A mask smaller than a cell counts by its share of it.
+    better than either. A mask smaller than a cell counts by its share of it.
+
+    centred: from each map the picture's own mean is taken, which is what all places share; within one picture nearly everything
+    is alike without that. Across pictures it makes no difference (`benchmarks/retrieval.py`), and of a whole picture nothing
+    would be left.
     """
     if not len(cut):
-        return np.zeros((0, sum(level.shape[1] for level in (photo.features.embedding, *photo.features.high_res))), np.float32)
+        return np.zeros((0, feature_width(photo)), np.float32)
     masks = [torch.tensor(cut.mask(row), dtype=torch.float32, device=photo.device)[None, None] for row in range(len(cut))]
     parts = []
     for level in (photo.features.embedding, *photo.features.high_res):
         side = level.shape[-1]
         height, width = (max(1, round(n * side / photo.frame.side)) for n in photo.frame.content)
         cells = level[0, :, :height, :width].flatten(1).T  # (S, C)
-        cells = cells - cells.mean(0)
+        cells = cells - cells.mean(0) if centred else cells
         shares = torch.stack([F.interpolate(mask, (height, width), mode="area").flatten() for mask in masks])  # (N, S)
         parts.append(F.normalize(shares @ cells, dim=1))
     return F.normalize(torch.cat(parts, dim=1), dim=1).cpu().numpy()

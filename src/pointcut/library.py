@@ -1,0 +1,171 @@
+"""Pictures into an index of segments, and questions to it.
+
+library = Library("library", pointcut.load("nano"))
+library.add("a.jpg", Path("a.jpg").read_bytes())
+library.flush()
+hits = library.search(library.vectors(photo, photo.segment(points=[(225, 110)]).best)[0])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from . import draw
+from .arrange import select, without_duplicates
+from .errors import InputError
+from .index import Entry, Hit, Store, Where, entry_id, open_store
+from .reading import read_picture
+from .segment.features import feature_width, pooled_features
+from .segment.segmenter import Segmenter
+from .segment.session import EncodedImage, decoder_digest
+from .segments import Segments
+
+TOGETHER = 1000
+"""Entries that are written at once."""
+
+THUMBNAIL = 160
+"""The longer side of the small pictures, in pixels."""
+
+Cut = Callable[[EncodedImage], "tuple[Segments, Sequence[str]]"]
+"""An encoded picture to its masks, and what each is (or nothing)."""
+
+
+def everything(photo: EncodedImage) -> tuple[Segments, Sequence[str]]:
+    """Automatic masks of at least a thousandth of the picture, each thing once."""
+    height, width = photo.size
+    return without_duplicates(select(photo.segment_everything(), min_area=height * width // 1000)), ()
+
+
+class Library:
+    """An index and the model whose vectors it holds. Entries are written a thousand at a time: `flush` writes the last ones."""
+
+    def __init__(self, place: str | Path, model: Segmenter, kind: str | None = None) -> None:
+        """place: a folder or an address, see `index.open_store`; it is made with the first picture. Raises as that does."""
+        self.place, self.model, self.kind = place, model, kind
+        self.encoder = f"{model.name}/{decoder_digest(model.net)}/{model.net.input_size}"
+        self._store: Store | None = None
+        self._known: set[str] = set()
+        self._entries: list[Entry] = []
+        self._vectors: list[np.ndarray] = []
+
+    @property
+    def store(self) -> Store:
+        """The index. Raises InputError where there is none yet."""
+        if self._store is None:
+            about = open_store(self.place).about
+            self._store = open_store(self.place, self.encoder, about.dimension, self.kind)
+        return self._store
+
+    def knows(self, sha256: str) -> bool:
+        """Whether there are segments of that file."""
+        if not self._known and Path(self.place).exists():
+            try:
+                self._known = self.store.pictures()
+            except InputError as error:
+                if "there is no index" not in str(error):
+                    raise
+        return sha256 in self._known
+
+    def add(self, name: str, data: bytes, cut: Cut = everything) -> int | None:
+        """The segments of one picture's file; gives how many, or None where the index has it already.
+
+        Raises UnreadableImage, ImageTooLarge, InputError (an index of another model), OutputError.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        if self.knows(sha256):
+            return None
+        photo = self.model.encode(read_picture(data, name=name).pixels)
+        found, labels = cut(photo)
+        if self._store is None:
+            self._store = open_store(self.place, self.encoder, feature_width(photo), self.kind)
+        self._known.add(sha256)
+        self._vectors += list(self.vectors(photo, found))
+        self._entries += entries_of(name, sha256, found, labels)
+        if len(self._entries) >= TOGETHER:
+            self.flush()
+        return len(found)
+
+    def flush(self) -> int:
+        """Writes what was added; gives how many segments are new. Raises OutputError."""
+        if not self._entries:
+            return 0
+        added = self.store.add(self._entries, np.stack(self._vectors))
+        self._entries, self._vectors = [], []
+        return added
+
+    def vectors(self, photo: EncodedImage, cut: Segments) -> np.ndarray:
+        """(N, D) float32 of length one: what each segment looks like to the model."""
+        return pooled_features(photo, cut, centred=False)
+
+    def whole(self, photo: EncodedImage) -> np.ndarray:
+        """(D,): what a whole picture looks like."""
+        height, width = photo.size
+        mask = np.ones((1, height, width), bool)
+        one = np.ones(1, np.float32)
+        return self.vectors(
+            photo, Segments(photo.image, mask, one, one, np.zeros((1, 0, 0), np.float32), np.zeros(1, np.int64))
+        )[0]
+
+    def search(
+        self, vector: np.ndarray, count: int = 10, where: Where | None = None, skip: int = 0, *, exact: bool = False
+    ) -> list[Hit]:
+        """The segments most like a vector (D,), best first. Raises InputError."""
+        return self.store.search(vector, count, where, skip, exact=exact)
+
+
+def entries_of(name: str, sha256: str, cut: Segments, labels: Sequence[str]) -> list[Entry]:
+    """A picture's segments as they are kept."""
+    now, (height, width) = datetime.now(UTC).isoformat(timespec="seconds"), cut.image.shape[:2]
+    found = []
+    for row, mask in enumerate(cut.rle()):
+        x0, y0, x1, y1 = cut.boxes_xyxy[row].tolist()
+        entry = Entry(
+            id=entry_id(sha256, mask["counts"]),
+            image=name,
+            sha256=sha256,
+            height=height,
+            width=width,
+            counts=mask["counts"],
+            x0=x0,
+            y0=y0,
+            x1=x1,
+            y1=y1,
+            area=int(cut.areas[row]),
+            score=round(float(cut.scores[row]), 4),
+            stability=round(float(cut.stability[row]), 4),
+            label=labels[row] if labels else "",
+            added=now,
+            thumbnail=thumbnail(cut, row),
+        )
+        found.append(entry)
+    return found
+
+
+def thumbnail(cut: Segments, row: int) -> bytes:
+    """A small JPEG of a mask's box and a little around it, dimmed beside the mask."""
+    mask, x0, y0 = cut.part(row)
+    (height, width), (y1, x1) = cut.image.shape[:2], (y0 + mask.shape[0], x0 + mask.shape[1])
+    margin = max(2, max(mask.shape) // 8)
+    left, top, right, bottom = max(0, x0 - margin), max(0, y0 - margin), min(width, x1 + margin), min(height, y1 + margin)
+    part = cut.image[top:bottom, left:right]
+    inside = np.zeros(part.shape[:2], bool)
+    inside[y0 - top : y1 - top, x0 - left : x1 - left] = mask
+    shown = np.where(inside[..., None], part, (part * 0.35 + 40).astype(np.uint8))
+    picture, buffer = Image.fromarray(shown), io.BytesIO()
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    picture.save(buffer, format="JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def contact_sheet(hits: Sequence[Hit]) -> Image.Image:
+    """What was found, best first, with likeness and name."""
+    tiles = [Image.open(io.BytesIO(hit.entry.thumbnail)).convert("RGB") for hit in hits]
+    captions = [f"{hit.similarity:.2f} {Path(hit.entry.image).name}"[:24] for hit in hits]
+    return draw.sheet(tiles, captions, columns=6)
