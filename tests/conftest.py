@@ -16,6 +16,15 @@ SHARED = Path(os.environ.get("POINTCUT_SHARED", ROOT.parent / "shared"))
 PHOTOS = ROOT / "examples" / "photos"
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    """All files of a run of `pointcut batch` but its report, which tells times."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("report.json", ".pointcut.lock")
+    }
+
+
 @pytest.fixture(scope="session")
 def goldens() -> Path:
     """Folder of what Meta's code computes on reproducible weights. CI has it; elsewhere its tests are skipped."""

@@ -32,7 +32,7 @@ from pointcut.batch.run import run_batch
 from pointcut.batch.work import BatchJob
 from pointcut.cli.main import app
 
-from conftest import PHOTOS
+from conftest import PHOTOS, files_of
 
 BOX = Pointed(boxes=((10.0, 10.0, 50.0, 40.0),), names=("thing",))
 
@@ -57,15 +57,6 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "a" / "03.png").write_bytes(b"no picture")
     (folder / "b" / "06.png").write_bytes((folder / "b" / "08.png").read_bytes()[:200])
     return folder
-
-
-def everything_in(folder: Path) -> dict[str, bytes]:
-    """All files of a run but its report, which tells times."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("report.json", ".pointcut.lock")
-    }
 
 
 def test_a_folder(album: Path, tmp_path: Path, nano: pointcut.Segmenter) -> None:
@@ -189,9 +180,9 @@ def test_boxes_from_label_files(album: Path, tmp_path: Path) -> None:
 
 def test_another_job_or_another_run_in_the_folder(album: Path, tmp_path: Path) -> None:
     call(album / "a", "--box", "10,10,50,40", "--out", tmp_path, code=3)
-    before = everything_in(tmp_path)
+    before = files_of(tmp_path)
     assert call(album / "a", "--box", "11,10,50,40", "--out", tmp_path, code=1) == ""
-    assert everything_in(tmp_path) == before
+    assert files_of(tmp_path) == before
     with (
         Journal(tmp_path, BatchJob("nano", "exact", ("coco",), None).told, fresh=True),
         pytest.raises(pointcut.OutputError, match="another run"),
@@ -228,7 +219,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(album: Path, tmp_path: Path) ->
         shutil.copytree(disk, tmp_path / "moved")
         run_batch(tasks_in([str(album)]), job, tmp_path / "moved")
         run_batch(tasks_in([str(album)]), job, tmp_path / "whole")
-        assert everything_in(tmp_path / "moved") == everything_in(tmp_path / "whole")
+        assert files_of(tmp_path / "moved") == files_of(tmp_path / "whole")
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -296,7 +287,7 @@ def test_killed_at_fifty_moments(nursery: subprocess.Popen[str], tmp_path: Path)
         begun(nursery, folder)
         assert ended(nursery) == 0
         length = time.monotonic() - started
-    expected = everything_in(whole)
+    expected = files_of(whole)
     assert len(expected) == 8  # a journal, two datasets, five label pictures
     rng, kills, folder, number = random.Random(0), 0, tmp_path / "run0", 0
     while kills < 50:
@@ -307,12 +298,12 @@ def test_killed_at_fifty_moments(nursery: subprocess.Popen[str], tmp_path: Path)
         if ended(nursery) == signal.SIGKILL:
             kills += 1
         else:  # it got to its end: another folder
-            assert everything_in(folder) == expected
+            assert files_of(folder) == expected
             number += 1
             folder = tmp_path / f"run{number}"
     begun(nursery, folder)
     assert ended(nursery) == 0
-    assert everything_in(folder) == expected
+    assert files_of(folder) == expected
 
 
 def test_processes_do_what_threads_do_and_end_with_their_parent(album: Path, tmp_path: Path) -> None:
@@ -320,7 +311,7 @@ def test_processes_do_what_threads_do_and_end_with_their_parent(album: Path, tmp
     call(album, "--points", 3, "--out", tmp_path / "processes", "--format", "coco,png", "--workers", 2, code=3)
     job = BatchJob("nano", "exact", ("coco", "png"), None, (("points_per_side", 3),))
     run_batch(tasks_in([str(album)]), job, tmp_path / "threads", workers=2)
-    assert everything_in(tmp_path / "processes") == everything_in(tmp_path / "threads")
+    assert files_of(tmp_path / "processes") == files_of(tmp_path / "threads")
     command = [sys.executable, "-m", "pointcut", "batch", album, "--points", 40, "--out", tmp_path / "killed", "--workers", 2]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     own, end = psutil.Process(process.pid), time.monotonic() + 60

@@ -19,7 +19,15 @@ from conftest import PHOTOS, ROOT
 
 mpl.use("Agg")
 
-PAGES = ("README.md", "docs/automatic.md", "docs/batch.md", "docs/detectors.md", "docs/inputs.md", "docs/search.md", "docs/video.md")
+PAGES = (
+    "README.md",
+    "docs/automatic.md",
+    "docs/batch.md",
+    "docs/detectors.md",
+    "docs/inputs.md",
+    "docs/search.md",
+    "docs/video.md",
+)
 
 
 def tutorial(*arguments: object) -> str:

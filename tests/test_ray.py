@@ -21,6 +21,8 @@ from pointcut.batch.run import run_batch
 from pointcut.batch.work import BatchJob
 from pointcut.cli.main import app
 
+from conftest import files_of
+
 BOX = Pointed(boxes=((10.0, 10.0, 50.0, 40.0),), names=("thing",))
 
 
@@ -45,14 +47,6 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "0" / "03.png").write_bytes(b"no picture")
     (folder / "1" / "04.png").write_bytes((folder / "1" / "07.png").read_bytes()[:200])
     return folder
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("report.json", ".pointcut.lock")
-    }
 
 
 def test_the_same_files_as_the_local_engine(album: Path, tmp_path: Path) -> None:

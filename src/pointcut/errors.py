@@ -99,3 +99,9 @@ class MissingExtra(PointcutError, ImportError):
 
 class OutputError(PointcutError, OSError):
     """A result cannot be written."""
+
+
+def first_line(error: BaseException) -> str:
+    """What somebody else's error says, short enough to stand within a message of ours."""
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__

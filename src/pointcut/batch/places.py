@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
-from ..errors import InputError, MissingExtra, UnreadableImage
+from ..errors import InputError, MissingExtra, UnreadableImage, first_line
 from ..reading import SUFFIXES
 
 Place: TypeAlias = "Path | str"
@@ -38,7 +38,7 @@ def pictures_below(address: str) -> Iterator[tuple[str, str]]:
     try:
         paths = [path for path in storage.find(root) if ending(path) in SUFFIXES]
     except Exception as error:  # every kind of storage has errors of its own
-        raise InputError(f"{address}: cannot be listed ({_first_line(error)})") from None
+        raise InputError(f"{address}: cannot be listed ({first_line(error)})") from None
     for path in sorted(paths):
         name = path.removeprefix(root).lstrip("/") or PurePosixPath(path).name
         yield name, storage.unstrip_protocol(path)
@@ -55,7 +55,7 @@ def read_bytes(place: Place) -> bytes:
     try:
         data: bytes = storage.cat_file(path)
     except Exception as error:
-        raise UnreadableImage(f"{place}: cannot be read ({_first_line(error)})") from None
+        raise UnreadableImage(f"{place}: cannot be read ({first_line(error)})") from None
     return data
 
 
@@ -81,7 +81,7 @@ def on_disk(place: Place) -> Iterator[Path]:
         try:
             storage.get_file(path, copy.name)
         except Exception as error:
-            raise UnreadableImage(f"{place}: cannot be read ({_first_line(error)})") from None
+            raise UnreadableImage(f"{place}: cannot be read ({first_line(error)})") from None
         yield Path(copy.name)
 
 
@@ -91,12 +91,7 @@ def _storage(address: str) -> tuple[Any, str]:
 
         storage, path = fsspec.url_to_fs(address)
     except ImportError as error:
-        raise MissingExtra(f"{address}: {_first_line(error)}") from None
+        raise MissingExtra(f"{address}: {first_line(error)}") from None
     except ValueError as error:
-        raise InputError(f"{address}: {_first_line(error)}") from None
+        raise InputError(f"{address}: {first_line(error)}") from None
     return storage, path
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:200] if lines else type(error).__name__

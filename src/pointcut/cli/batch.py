@@ -29,14 +29,11 @@ from .options import (
     preparation,
     reading,
 )
-from .output import emit, fail, say
+from .output import SOME_FAILED, emit, fail, say
 
 if TYPE_CHECKING:
     from ..batch.inputs import Pointed, Task
     from ..batch.run import Report
-
-SOME_FAILED = 3
-"""The exit code when pictures failed and the others are done."""
 
 SHOWN = 10
 """Failures that are told one by one; all are in the report."""

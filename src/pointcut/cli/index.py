@@ -13,7 +13,7 @@ import typer
 from ..errors import PointcutError
 from . import parse
 from .options import DetectorName, DeviceName, ModelName, PrecisionName, Text, detector_name
-from .output import emit, fail, say
+from .output import SOME_FAILED, emit, fail, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from ..segment.segmenter import Segmenter
 
 app = typer.Typer(help="A library of segments, searched by a click, a picture, or words.", no_args_is_help=True)
-
-SOME_FAILED = 3
-"""The exit code when pictures failed and the others are done."""
 
 Place = Annotated[str, typer.Option("--index", metavar="DIR", help="The index: a folder, or s3://... with LanceDB.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

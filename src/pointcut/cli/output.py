@@ -13,6 +13,9 @@ import typer
 
 from ..errors import PointcutError
 
+SOME_FAILED = 3
+"""The exit code when pictures of many failed and the others are done."""
+
 
 def say(text: str) -> None:
     """A line for people."""

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..errors import BrokenImage, InputError, MissingExtra, UnsupportedImage
+from ..errors import BrokenImage, InputError, MissingExtra, UnsupportedImage, first_line
 from ..images import Picture, Reading, check_size, frozen, shallow
 from ..scaling import Limits, Scaling, to_bytes
 
@@ -40,9 +40,9 @@ def read(file: IO[bytes], how: Reading, name: str) -> Picture:
     except InputError:
         raise
     except (NotImplementedError, RuntimeError) as error:
-        raise UnsupportedImage(f"{name}: compressed in a way that needs another decoder ({_first_line(error)})") from None
+        raise UnsupportedImage(f"{name}: compressed in a way that needs another decoder ({first_line(error)})") from None
     except Exception as error:
-        raise BrokenImage(f"{name}: broken or cut off ({_first_line(error)})") from None
+        raise BrokenImage(f"{name}: broken or cut off ({first_line(error)})") from None
     return Picture(frozen(rgb), how.page, frames > 1, limits)
 
 
@@ -64,7 +64,7 @@ def _header(pydicom: Any, file: IO[bytes], name: str) -> Any:
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True)
     except Exception as error:
-        raise BrokenImage(f"{name}: broken or cut off ({_first_line(error)})") from None
+        raise BrokenImage(f"{name}: broken or cut off ({first_line(error)})") from None
     if "Rows" not in header or "Columns" not in header:
         raise UnsupportedImage(f"{name}: a DICOM file without a picture (a directory, a report, ...)")
     return header
@@ -111,8 +111,3 @@ def _window(header: Any) -> Scaling | None:
     if str(header.get("VOILUTFunction", "LINEAR")) == "LINEAR":  # half a value of shift, as the standard has it
         centre, width = centre - 0.5, width - 1
     return Scaling("window", centre - width / 2, centre + width / 2) if width > 0 else None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:200] if lines else type(error).__name__
