@@ -207,7 +207,7 @@ def test_geotiff(tmp_path: Path) -> None:
     assert picture.pixels[:5].max() == 0
     assert picture.pixels[5:].max() == 255
     swapped = read_picture(path.read_bytes(), Reading(bands=(4, 3, 2), scaling=Scaling.parse("0,3000")))
-    np.testing.assert_array_equal(swapped.pixels[5:, :, 0], np.round(bands[3, 5:] * (255 / 3000)))
+    np.testing.assert_array_equal(swapped.pixels[5:, :, 0], np.round(bands[3, 5:] / 3000 * 255))
     assert read_picture(path, Reading(bands=(2,))).pixels.shape == (50, 70, 3)
     for wrong in ((5,), (0, 1, 2), (1, 2)):
         with pytest.raises(pointcut.InputError, match="bands must be one or three of 1 to 4"):
