@@ -19,8 +19,7 @@ from PIL import Image
 
 from . import draw
 from .arrange import select, without_duplicates
-from .errors import InputError
-from .index import Entry, Hit, Store, Where, entry_id, open_store
+from .index import Entry, Hit, Store, Where, entry_id, find_store, open_store
 from .reading import read_picture
 from .segment.features import feature_width, pooled_features
 from .segment.segmenter import Segmenter
@@ -51,7 +50,8 @@ class Library:
         self.place, self.model, self.kind = place, model, kind
         self.encoder = f"{model.name}/{decoder_digest(model.net)}/{model.net.input_size}"
         self._store: Store | None = None
-        self._known: set[str] = set()
+        self._known: set[str] | None = None
+        """The pictures that have segments here; None: not looked up yet."""
         self._entries: list[Entry] = []
         self._vectors: list[np.ndarray] = []
 
@@ -59,19 +59,14 @@ class Library:
     def store(self) -> Store:
         """The index. Raises InputError where there is none yet."""
         if self._store is None:
-            about = open_store(self.place).about
-            self._store = open_store(self.place, self.encoder, about.dimension, self.kind)
+            self._store = open_store(self.place, self.encoder, kind=self.kind)
         return self._store
 
-    def knows(self, sha256: str) -> bool:
-        """Whether there are segments of that file."""
-        if not self._known and Path(self.place).exists():
-            try:
-                self._known = self.store.pictures()
-            except InputError as error:
-                if "there is no index" not in str(error):
-                    raise
-        return sha256 in self._known
+    def _pictures(self) -> set[str]:
+        """The SHA-256 of the pictures that have segments here."""
+        if self._known is None:
+            self._known = self.store.pictures() if find_store(self.place) else set()
+        return self._known
 
     def add(self, name: str, data: bytes, cut: Cut = everything) -> int | None:
         """The segments of one picture's file; gives how many, or None where the index has it already.
@@ -79,13 +74,14 @@ class Library:
         Raises UnreadableImage, ImageTooLarge, InputError (an index of another model), OutputError.
         """
         sha256 = hashlib.sha256(data).hexdigest()
-        if self.knows(sha256):
+        known = self._pictures()
+        if sha256 in known:
             return None
         photo = self.model.encode(read_picture(data, name=name).pixels)
         found, labels = cut(photo)
         if self._store is None:
             self._store = open_store(self.place, self.encoder, feature_width(photo), self.kind)
-        self._known.add(sha256)
+        known.add(sha256)
         self._vectors += list(self.vectors(photo, found))
         self._entries += entries_of(name, sha256, found, labels)
         if len(self._entries) >= TOGETHER:

@@ -40,6 +40,11 @@ class Pointed:
             self.points + other.points, self.labels + other.labels, self.boxes + other.boxes, self.names + other.names
         )
 
+    def prompts_in(self, size: tuple[int, int]) -> tuple[list[Any] | None, list[Any] | None, np.ndarray | None]:
+        """Points, labels and boxes as `segment` takes them, in the pixels of a picture of `size` (height, width)."""
+        points, labels = [list(one) for one in self.points], [list(one) for one in self.labels]
+        return points or None, labels or None, self.boxes_in(size) if self.boxes else None
+
     def boxes_in(self, size: tuple[int, int]) -> np.ndarray:
         """(N, 4) float32 x0, y0, x1, y1 in the pixels of a picture of `size` (height, width)."""
         height, width = size

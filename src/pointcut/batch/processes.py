@@ -11,12 +11,13 @@ import os
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache, partial
 from pathlib import Path
 
+from ..ahead import in_order
 from ..errors import PointcutError
 from ..segment.devices import choose_device
 from .inputs import Task
@@ -28,9 +29,6 @@ AHEAD = 3
 
 FEW = 4
 """Pictures for each process below which beginning processes is not worth it."""
-
-_worker: Worker | None = None
-"""Of a process that was begun here."""
 
 
 def engine_for(
@@ -49,36 +47,25 @@ def process_engine(device: str, workers: int) -> Callable[[Sequence[Task], Batch
         if len(tasks) < FEW * workers:
             yield from locally(tasks, job, folder, device, workers)
             return
-        Worker.open(job, device)  # what cannot be had is said here, once, by its own error
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (job, device, os.getpid())) as pool:
-            running: deque[Future[Done]] = deque()
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (os.getpid(),)) as pool:
             try:
-                for task in tasks:
-                    running.append(pool.submit(_do, task, folder))
-                    if len(running) >= AHEAD * workers:
-                        yield running.popleft().result()
-                while running:
-                    yield running.popleft().result()
+                yield from in_order(pool, partial(_do, job, device, folder), tasks, AHEAD * workers)
             except BrokenProcessPool:
                 raise PointcutError(
                     "a process that was doing pictures died (out of memory?); what was done is kept: run it again, with fewer "
                     "--workers"
                 ) from None
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
 
     return engine
 
 
-def _begin(job: BatchJob, device: str, parent: int) -> None:
+def _begin(parent: int) -> None:
     """Makes a process ready."""
-    global _worker  # noqa: PLW0603  # what a process of the pool is for
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _worker = Worker.open(job, device)
 
 
 def _end_with(parent: int) -> None:
@@ -88,6 +75,9 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _do(task: Task, folder: Path) -> Done:
-    assert _worker is not None
-    return _worker(task, folder)
+_opened = cache(Worker.open)
+"""Once in a process, with its first picture: what cannot be had comes back as that picture's error."""
+
+
+def _do(job: BatchJob, device: str, folder: Path, task: Task) -> Done:
+    return _opened(job, device)(task, folder)

@@ -159,10 +159,7 @@ class Worker:
             return part.segment_found(self.detector, self.job.text)
         if pointed is None:
             return Found(part.segment_everything(self.job.config), (), NO_SCORES)
-        points = [list(one) for one in pointed.points] or None
-        labels = [list(one) for one in pointed.labels] or None
-        boxes = pointed.boxes_in(part.whole.shape[:2]) if pointed.boxes else None
-        cut = part.segment(points, labels, boxes).best
+        cut = part.segment(*pointed.prompts_in(part.whole.shape[:2])).best
         return Found(cut, tuple(pointed.names[i] for i in cut.objects), NO_SCORES)
 
 
@@ -190,9 +187,9 @@ def masks_of(found: Found) -> list[dict[str, Any]]:
 
 def record_of(row: dict[str, Any]) -> Record:
     """A row of the journal as what writers take; its picture is black, and takes no memory."""
-    size, masks = [row["height"], row["width"]], row["masks"]
-    stored = [Rle(size=size, counts=mask["counts"]) for mask in masks]
-    cut = Segments.read_back(np.broadcast_to(np.uint8(0), (*size, 3)), stored, masks, [mask["object"] for mask in masks])
+    size, masks = (row["height"], row["width"]), row["masks"]
+    stored = [Rle(size=list(size), counts=mask["counts"]) for mask in masks]
+    cut = Segments.read_back(black(size), stored, masks, [mask["object"] for mask in masks])
     return Record(row["name"], cut, tuple(mask.get("label", "object") for mask in masks))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import PointcutError
+from ..errors import InputError
 from . import parse
 from .options import DetectorName, DeviceName, ModelName, PrecisionName, Text, detector_name
 from .output import SOME_FAILED, emit, fail, say
@@ -82,9 +82,7 @@ def add(
                     data = read_bytes(task.path)
                     segments = library.add(str(task.path), data, cut) if cut else library.add(str(task.path), data)
                     known, found = known + (segments is None), found + (segments or 0)
-                except PointcutError as error:
-                    if not isinstance(error, ValueError):  # of the picture; others concern all of them
-                        raise
+                except InputError as error:  # of the picture; others concern all of them
                     failed.append({"name": task.name, "error": type(error).__name__, "message": str(error)})
                 advance()
     finally:
@@ -148,7 +146,7 @@ def search(
         vector, sha256 = _asked(library, image, clicks, labels, list(parse.box(box)) if box else None)
         hits = library.search(vector, count, _elsewhere(where, sha256 if others else None), skip, exact=exact)
     else:
-        hits = _without_picture(_open(index), entry, where, count, skip, others=others)
+        hits = _without_picture(_open(index), entry, where, count, skip, others=others, exact=exact)
     _show(hits, out, as_json)
 
 
@@ -245,9 +243,7 @@ def _pointed(pointed: Any) -> Cut:
     """Masks of what is pointed at."""
 
     def cut(photo: Any) -> tuple[Any, Sequence[str]]:
-        boxes = pointed.boxes_in(photo.size) if pointed.boxes else None
-        points, labels = [list(one) for one in pointed.points], [list(one) for one in pointed.labels]
-        found = photo.segment(points or None, labels or None, boxes).best
+        found = photo.segment(*pointed.prompts_in(photo.size)).best
         return found, [pointed.names[i] for i in found.objects]
 
     return cut
@@ -278,9 +274,10 @@ def _elsewhere(where: Where, sha256: str | None) -> Where:
     return replace(where, not_sha256=sha256)
 
 
-def _without_picture(store: Store, entry: str | None, where: Where, count: int, skip: int, *, others: bool) -> list[Hit]:
+def _without_picture(
+    store: Store, entry: str | None, where: Where, count: int, skip: int, *, others: bool, exact: bool
+) -> list[Hit]:
     """Like a segment of the index, or by words and conditions alone. Raises InputError."""
-    from ..errors import InputError
     from ..index import Hit, Where
 
     if entry is None:
@@ -289,7 +286,7 @@ def _without_picture(store: Store, entry: str | None, where: Where, count: int, 
     if not known:
         raise InputError(f"{store.place}: holds no segment {entry}; `pointcut index list` shows them")
     vector = store.vector_of(entry)
-    return store.search(vector, count, _elsewhere(where, known[0].sha256 if others else None), skip)
+    return store.search(vector, count, _elsewhere(where, known[0].sha256 if others else None), skip, exact=exact)
 
 
 def _show(hits: list[Hit], out: Path | None, as_json: bool) -> None:

@@ -10,6 +10,6 @@ or is not, whenever a process is killed; the same entry is added once; several p
 """
 
 from .entries import Entry, Hit, Where, entry_id
-from .store import About, Store, open_store
+from .store import About, Store, find_store, open_store
 
-__all__ = ["About", "Entry", "Hit", "Store", "Where", "entry_id", "open_store"]
+__all__ = ["About", "Entry", "Hit", "Store", "Where", "entry_id", "find_store", "open_store"]

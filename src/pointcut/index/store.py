@@ -104,19 +104,30 @@ def open_store(place: str | Path, encoder: str | None = None, dimension: int | N
     if kind is not None and kind not in KINDS:
         raise InputError(f"an index is {' or '.join(KINDS)}, got {kind!r}")
     place = str(place)
-    for candidate in (ExactStore, LanceStore):
-        about = candidate.find(place)
-        if about is not None:
-            _check(place, about, encoder, dimension, candidate.kind, kind)
-            return candidate(place, about)
+    found = find_store(place)
+    if found is not None:
+        _check(place, found.about, encoder, dimension, found.kind, kind)
+        return found
     if encoder is None or dimension is None:
         raise InputError(f"{place}: there is no index; `pointcut index add PHOTOS --index {place}` makes one")
     chosen = kind or ("lance" if installed() or "://" in place else "exact")
     return (LanceStore if chosen == "lance" else ExactStore).make(place, About(encoder, dimension))
 
 
+def find_store(place: str | Path) -> Store | None:
+    """The index that is there, whosever vectors it holds. Raises InputError (broken), MissingExtra."""
+    from .exact import ExactStore
+    from .lance import LanceStore
+
+    for candidate in (ExactStore, LanceStore):
+        about = candidate.find(str(place))
+        if about is not None:
+            return candidate(str(place), about)
+    return None
+
+
 def _check(place: str, about: About, encoder: str | None, dimension: int | None, found: str, kind: str | None) -> None:
-    if encoder is not None and (encoder, dimension) != (about.encoder, about.dimension):
+    if encoder not in (None, about.encoder) or dimension not in (None, about.dimension):
         raise InputError(
             f"{place}: holds vectors of {about.encoder}, which cannot be compared with those of {encoder}; use that model, or "
             "another --index"
