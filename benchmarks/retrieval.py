@@ -39,9 +39,7 @@ def gathered(model: pointcut.Segmenter, frames: list[Example]) -> list[dict[str,
         photo, truth = model.encode(example.path), example.truths[0]
         found = photo.segment_everything(config)
         masks = [truth, *(mask for mask in found.masks if mask.sum() > 400)]
-        one = np.ones(len(masks), np.float32)
-        nothing = np.zeros((len(masks), 0, 0), np.float32)
-        cut = pointcut.Segments(photo.image, np.stack(masks), one, one, nothing, np.arange(len(masks)))
+        cut = pointcut.Segments.of_masks(photo.image, np.stack(masks))
         vectors = library.vectors(photo, cut)
         for i, mask in enumerate(masks):
             same = (mask & truth).sum() / (mask | truth).sum() >= 0.5

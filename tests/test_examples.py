@@ -23,6 +23,7 @@ PAGES = (
     "README.md",
     "docs/automatic.md",
     "docs/batch.md",
+    "docs/describe.md",
     "docs/detectors.md",
     "docs/inputs.md",
     "docs/search.md",

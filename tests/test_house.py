@@ -17,11 +17,11 @@ LOWEST = "ahead errors files prompts masks rle components scaling images reading
 
 ROWS = [
     set(LOWEST.split()),
-    {"nets", "plotting", "export", "client", "detect", "index"},
+    {"nets", "plotting", "export", "client", "detect", "describe", "embed", "index"},
     {"pixels", "weights"},
     {"automatic", "video"},
     {"segment"},
-    {"tiles"},
+    {"tiles", "likeness"},
     {"pipeline", "library"},
     {"bench", "compat", "count", "evaluate", "server", "batch"},
     {"cli"},

@@ -50,6 +50,12 @@ def without_duplicates(cut: Segments, iou: float = 0.7, inside: float | None = N
     return cut[sorted(kept)]
 
 
+def distinct(cut: Segments) -> Segments:
+    """Each thing once, and nothing smaller than a thousandth of the picture: for those who are to look at them one by one."""
+    height, width = cut.image.shape[:2]
+    return without_duplicates(select(cut, min_area=height * width // 1000))
+
+
 def select(
     cut: Segments,
     *,

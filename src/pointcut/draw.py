@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -17,6 +17,12 @@ from .prompts import FOREGROUND, Prompt
 
 COLOURS = ((30, 144, 255), (255, 140, 0), (50, 205, 50), (220, 20, 60), (148, 0, 211), (0, 206, 209), (255, 215, 0))
 """Of objects, in turn."""
+
+Background: TypeAlias = Literal["dim", "remove", "outline"]
+"""What becomes of what is beside an object: darkened; white; or left, and the object outlined in red."""
+
+SMALLEST = 224
+"""The longer side of a close-up, at least: what models that look at pictures are made for."""
 
 GREEN, RED, WHITE, BLACK = (0, 200, 80), (230, 30, 60), (255, 255, 255), (0, 0, 0)
 
@@ -32,6 +38,32 @@ def cutout(image: np.ndarray, mask: np.ndarray) -> Image.Image:
 def mask_picture(mask: np.ndarray) -> Image.Image:
     """White where the mask is true, black elsewhere, 8-bit grey."""
     return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def close_up(
+    image: np.ndarray, mask: np.ndarray, x0: int, y0: int, *, context: float, background: Background, side: int
+) -> Image.Image:
+    """One object and a little around it.
+
+    image: (H, W, 3) uint8. mask: (h, w) bool, the part of a mask that lies at x0, y0 (`Segments.part`). context: what is shown
+    around its box, on each side, as a share of the box's longer side. side: the result's longer side at most, in pixels.
+    """
+    (height, width), margin = image.shape[:2], max(2, round(context * max(mask.shape)))
+    y1, x1 = y0 + mask.shape[0], x0 + mask.shape[1]
+    left, top, right, bottom = max(0, x0 - margin), max(0, y0 - margin), min(width, x1 + margin), min(height, y1 + margin)
+    part = image[top:bottom, left:right]
+    inside = np.zeros(part.shape[:2], bool)
+    inside[y0 - top : y1 - top, x0 - left : x1 - left] = mask
+    if background == "outline":
+        shown = part.copy()
+        shown[mask_maths.border(~inside, max(2, round(max(inside.shape) / 100)))] = RED  # around it: all of it is seen
+    else:
+        shown = np.where(inside[..., None], part, (part * 0.35 + 40).astype(np.uint8) if background == "dim" else np.uint8(255))
+    picture = Image.fromarray(shown)
+    longer = max(picture.size)
+    scale = min(side, max(longer, SMALLEST)) / longer
+    small = max(1, round(scale * picture.width)), max(1, round(scale * picture.height))
+    return picture if small == picture.size else picture.resize(small, Image.Resampling.LANCZOS)
 
 
 def overlay(image: np.ndarray, masks: np.ndarray, prompts: Sequence[Prompt] = (), captions: Sequence[str] = ()) -> Image.Image:

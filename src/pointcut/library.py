@@ -13,17 +13,20 @@ import io
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from . import draw
-from .arrange import select, without_duplicates
+from .arrange import distinct
+from .embed import Embedder, source_of
 from .index import Entry, Hit, Store, Where, entry_id, find_store, open_store
+from .likeness import Likeness, likeness_of, wordless
 from .reading import read_picture
-from .segment.features import feature_width, pooled_features
+from .segment.devices import choose_device
 from .segment.segmenter import Segmenter
-from .segment.session import EncodedImage, decoder_digest
+from .segment.session import EncodedImage
 from .segments import Segments
 
 TOGETHER = 1000
@@ -37,18 +40,43 @@ Cut = Callable[[EncodedImage], "tuple[Segments, Sequence[str]]"]
 
 
 def everything(photo: EncodedImage) -> tuple[Segments, Sequence[str]]:
-    """Automatic masks of at least a thousandth of the picture, each thing once."""
-    height, width = photo.size
-    return without_duplicates(select(photo.segment_everything(), min_area=height * width // 1000)), ()
+    """Automatic masks, each thing once."""
+    return distinct(photo.segment_everything()), ()
+
+
+class Kept(NamedTuple):
+    """A picture's segments on their way into an index."""
+
+    encoder: str
+    dimension: int
+    entries: list[Entry]
+    vectors: np.ndarray
+
+
+def kept_of(
+    likeness: Likeness,
+    photo: EncodedImage,
+    name: str,
+    sha256: str,
+    cut: Segments,
+    labels: Sequence[str] = (),
+    descriptions: Sequence[str] = (),
+) -> Kept:
+    """The segments of a picture's file, with their vectors. labels and descriptions: of each, or none."""
+    entries = entries_of(name, sha256, cut, labels, descriptions)
+    return Kept(likeness.name, likeness.width(photo), entries, likeness.vectors(photo, cut))
 
 
 class Library:
-    """An index and the model whose vectors it holds. Entries are written a thousand at a time: `flush` writes the last ones."""
+    """An index and the model that cuts out what it holds. Entries are written a thousand at a time: `flush` writes the last
+    ones."""
 
-    def __init__(self, place: str | Path, model: Segmenter, kind: str | None = None) -> None:
-        """place: a folder or an address, see `index.open_store`; it is made with the first picture. Raises as that does."""
+    def __init__(self, place: str | Path, model: Segmenter, kind: str | None = None, likeness: Likeness | None = None) -> None:
+        """place: a folder or an address, see `index.open_store`; it is made with the first picture. likeness: whose vectors it
+        holds; by default those that are there, or the model's own. Raises as `open_store` does."""
         self.place, self.model, self.kind = place, model, kind
-        self.encoder = f"{model.name}/{decoder_digest(model.net)}/{model.net.input_size}"
+        there = find_store(place) if likeness is None else None
+        self.likeness = likeness or likeness_of(there.about.encoder if there else None, model)
         self._store: Store | None = None
         self._known: set[str] | None = None
         """The pictures that have segments here; None: not looked up yet."""
@@ -59,7 +87,7 @@ class Library:
     def store(self) -> Store:
         """The index. Raises InputError where there is none yet."""
         if self._store is None:
-            self._store = open_store(self.place, self.encoder, kind=self.kind)
+            self._store = open_store(self.place, self.likeness.name, kind=self.kind)
         return self._store
 
     def _pictures(self) -> set[str]:
@@ -79,11 +107,12 @@ class Library:
             return None
         photo = self.model.encode(read_picture(data, name=name).pixels)
         found, labels = cut(photo)
+        kept = kept_of(self.likeness, photo, name, sha256, found, labels)
         if self._store is None:
-            self._store = open_store(self.place, self.encoder, feature_width(photo), self.kind)
+            self._store = open_store(self.place, kept.encoder, kept.dimension, self.kind)
         known.add(sha256)
-        self._vectors += list(self.vectors(photo, found))
-        self._entries += entries_of(name, sha256, found, labels)
+        self._vectors += list(kept.vectors)
+        self._entries += kept.entries
         if len(self._entries) >= TOGETHER:
             self.flush()
         return len(found)
@@ -98,16 +127,11 @@ class Library:
 
     def vectors(self, photo: EncodedImage, cut: Segments) -> np.ndarray:
         """(N, D) float32 of length one: what each segment looks like to the model."""
-        return pooled_features(photo, cut, centred=False)
+        return self.likeness.vectors(photo, cut)
 
     def whole(self, photo: EncodedImage) -> np.ndarray:
         """(D,): what a whole picture looks like."""
-        height, width = photo.size
-        mask = np.ones((1, height, width), bool)
-        one = np.ones(1, np.float32)
-        return self.vectors(
-            photo, Segments(photo.image, mask, one, one, np.zeros((1, 0, 0), np.float32), np.zeros(1, np.int64))
-        )[0]
+        return self.vectors(photo, Segments.of_masks(photo.image, np.ones((1, *photo.size), bool)))[0]
 
     def search(
         self, vector: np.ndarray, count: int = 10, where: Where | None = None, skip: int = 0, *, exact: bool = False
@@ -116,7 +140,31 @@ class Library:
         return self.store.search(vector, count, where, skip, exact=exact)
 
 
-def entries_of(name: str, sha256: str, cut: Segments, labels: Sequence[str]) -> list[Entry]:
+def search_by_meaning(
+    place: str | Path,
+    text: str,
+    count: int = 10,
+    where: Where | None = None,
+    skip: int = 0,
+    *,
+    device: str = "auto",
+    exact: bool = False,
+) -> list[Hit]:
+    """The segments that a text fits best, in an index that was made with an image-text model.
+
+    Raises InputError (no index; one that knows no words; other weights than it was made with), MissingExtra, ModelError.
+    """
+    encoder = open_store(place).about.encoder
+    source = source_of(encoder)
+    if source is None:
+        raise wordless(encoder)
+    embedder = Embedder.open(source, str(choose_device(device)))
+    return open_store(place, embedder.name).search(embedder.words([text])[0], count, where, skip, exact=exact)
+
+
+def entries_of(
+    name: str, sha256: str, cut: Segments, labels: Sequence[str] = (), descriptions: Sequence[str] = ()
+) -> list[Entry]:
     """A picture's segments as they are kept."""
     now, (height, width) = datetime.now(UTC).isoformat(timespec="seconds"), cut.image.shape[:2]
     found = []
@@ -137,6 +185,7 @@ def entries_of(name: str, sha256: str, cut: Segments, labels: Sequence[str]) -> 
             score=round(float(cut.scores[row]), 4),
             stability=round(float(cut.stability[row]), 4),
             label=labels[row] if labels else "",
+            description=descriptions[row] if descriptions else "",
             added=now,
             thumbnail=thumbnail(cut, row),
         )
@@ -147,16 +196,9 @@ def entries_of(name: str, sha256: str, cut: Segments, labels: Sequence[str]) -> 
 def thumbnail(cut: Segments, row: int) -> bytes:
     """A small JPEG of a mask's box and a little around it, dimmed beside the mask."""
     mask, x0, y0 = cut.part(row)
-    (height, width), (y1, x1) = cut.image.shape[:2], (y0 + mask.shape[0], x0 + mask.shape[1])
-    margin = max(2, max(mask.shape) // 8)
-    left, top, right, bottom = max(0, x0 - margin), max(0, y0 - margin), min(width, x1 + margin), min(height, y1 + margin)
-    part = cut.image[top:bottom, left:right]
-    inside = np.zeros(part.shape[:2], bool)
-    inside[y0 - top : y1 - top, x0 - left : x1 - left] = mask
-    shown = np.where(inside[..., None], part, (part * 0.35 + 40).astype(np.uint8))
-    picture, buffer = Image.fromarray(shown), io.BytesIO()
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    picture.save(buffer, format="JPEG", quality=80)
+    buffer = io.BytesIO()
+    close_up = draw.close_up(cut.image, mask, x0, y0, context=0.125, background="dim", side=THUMBNAIL)
+    close_up.save(buffer, format="JPEG", quality=80)
     return buffer.getvalue()
 
 

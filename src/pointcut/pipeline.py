@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .automatic.config import AutomaticConfig
+from .describe import Description
 from .detect import Detector
 from .errors import InputError, InvalidPrompt
 from .prompts import PointsLike
@@ -108,12 +109,20 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Masks of detected boxes, a mask a box, best box first."""
+    """The masks of a picture, and what is known of each. Of detected boxes a mask a box, best box first."""
 
     cut: Segments
     labels: tuple[str, ...]
+    """What each is; () where nobody said."""
     box_scores: np.ndarray
-    """(N,) float32, 0..1: the detector's."""
+    """(N,) float32, 0..1: the detector's; (0,) where none was asked."""
+    descriptions: tuple[Description, ...] = ()
+    """What a vision-language model said of each; () where none was asked."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The descriptions, empty where there is none."""
+        return tuple(one.text for one in self.descriptions)
 
 
 def _moved(points: Any, by: np.ndarray) -> Any:

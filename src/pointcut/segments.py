@@ -70,6 +70,12 @@ class Segments:
             objects=np.array(objects, np.int64),
         )
 
+    @classmethod
+    def of_masks(cls, image: np.ndarray, masks: np.ndarray) -> Self:
+        """Masks from elsewhere: image (H, W, 3) uint8, masks (N, H, W) bool, each an object of its own, sure of itself."""
+        one = np.ones(len(masks), np.float32)
+        return cls(image, masks, one, one, np.zeros((len(masks), 0, 0), np.float32), np.arange(len(masks)))
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import errors
-from ..errors import MissingExtra, OutputError, PointcutError
+from ..errors import InputError, MissingExtra, OutputError, PointcutError
 from ..files import make_folder, replacing
 from .inputs import Pointed, Task
 from .work import BatchJob, Done, Worker
@@ -36,6 +36,8 @@ def ray_engine(
     _ray()
 
     def engine(tasks: Sequence[Task], job: BatchJob, folder: Path) -> Iterator[Done]:
+        if job.index is not None:
+            raise InputError("segments go into an index from this machine only: leave out --engine ray, or the index")
         with _cluster(address) as ray:
             yield from _rows(ray, tasks, job, folder, device, workers)
 
@@ -109,7 +111,7 @@ def _received(answer: dict[str, Any], folder: Path) -> Done:
         with replacing(path) as temporary:
             temporary.write_bytes(content)
     row, seconds = json.loads(answer["row"])
-    return row, seconds
+    return Done(row, seconds)
 
 
 class Actor:
@@ -146,7 +148,7 @@ class Actor:
                 return _stopped(error)
             files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
             return {
-                "row": json.dumps(done),
+                "row": json.dumps([done.row, done.seconds]),
                 "names": [path.relative_to(folder).as_posix() for path in files],
                 "contents": [path.read_bytes() for path in files],
                 "fault": "",

@@ -36,7 +36,7 @@ def engine_for(
 ) -> Callable[[Sequence[Task], BatchJob, Path], Iterator[Done]] | None:
     """Processes where they are the faster ones on this machine; None: threads are (`run.locally`)."""
     count = workers or cores()
-    alone = job.pointed is None and job.detector is None and device in ("auto", "cpu") and count > 1
+    alone = job.pointed is None and job.detector is None and job.describe is None and device in ("auto", "cpu") and count > 1
     return process_engine("cpu", count) if alone and choose_device(device).type == "cpu" else None
 
 

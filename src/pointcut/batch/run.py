@@ -22,6 +22,7 @@ from ..ahead import ahead
 from ..export import open_writers
 from ..files import replacing
 from ..segment.segmenter import Segmenter
+from .indexing import Indexing
 from .inputs import Task
 from .journal import Journal
 from .places import size_of
@@ -39,6 +40,10 @@ class Report:
     """Done by earlier runs."""
     failed: list[dict[str, str]] = field(default_factory=list)
     masks: int = 0
+    described: int = 0
+    """Masks that a model said something of."""
+    undescribed: Counter[str] = field(default_factory=Counter)
+    """Why it said nothing of others, and how often."""
     seconds: float = 0.0
     where: Counter[str] = field(default_factory=Counter)
     """Seconds of work by step, all threads together."""
@@ -53,6 +58,8 @@ class Report:
     def document(self) -> dict[str, Any]:
         shares = {name: round(seconds, 3) for name, seconds in self.where.items()}
         about = {"pictures": self.pictures, "resumed": self.resumed, "failed": self.failed, "masks": self.masks}
+        if self.described or self.undescribed:
+            about |= {"described": self.described, "undescribed": dict(self.undescribed)}
         speed = {"seconds": round(self.seconds, 3), "pictures_per_second": round(self.rate, 3), "work_seconds": shares}
         return {**about, **speed, "files": [str(path) for path in self.files]}
 
@@ -81,13 +88,14 @@ def run_batch(
         report = Report(len(tasks), resumed=len(tasks) - len(todo))
         failures = 0
         if todo:
-            rows = engine(todo, job, folder) if engine else locally(todo, job, folder, device, workers)
-            for count, (row, seconds) in enumerate(rows, start=report.resumed + 1):
-                journal.add(row)
-                report.where.update(seconds)
-                failures += "error" in row
-                if progress is not None:
-                    progress(count, len(tasks), failures)
+            work = engine(todo, job, folder) if engine else locally(todo, job, folder, device, workers)
+            with Indexing(journal, job.index) as indexing:
+                for count, done in enumerate(work, start=report.resumed + 1):
+                    indexing.take(done)
+                    report.where.update(done.seconds)
+                    failures += "error" in done.row
+                    if progress is not None:
+                        progress(count, len(tasks), failures)
         report.files = finish(journal, tasks, job, folder, report)
         report.seconds = time.perf_counter() - started
         with replacing(folder / REPORT) as temporary:
@@ -140,6 +148,8 @@ def finish(journal: Journal, tasks: Iterable[Task], job: BatchJob, folder: Path,
             report.failed.append({name: row[name] for name in ("name", "error", "message")})
             continue
         report.masks += len(row["masks"])
+        report.described += sum("description" in mask for mask in row["masks"])
+        report.undescribed.update(mask["description_error"] for mask in row["masks"] if "description_error" in mask)
         if together:
             writers.add(record_of(row))
     writers.close()

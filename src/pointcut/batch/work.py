@@ -6,15 +6,20 @@ import hashlib
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arrange import distinct
 from ..automatic.config import AutomaticConfig, default_config
+from ..describe import Describer, Describing
 from ..detect import Detector, open_detector
 from ..errors import InputError, OutputError, PointcutError, UnreadableImage
 from ..export import FORMATS, Record, open_writers
 from ..images import MapPlace, Reading
+from ..index import find_store
+from ..library import Kept, kept_of
+from ..likeness import Likeness, likeness_of
 from ..pipeline import Found, Part, Preparation
 from ..reading import read_picture
 from ..reading.large import open_large
@@ -26,16 +31,40 @@ from ..tiles.prompted import black
 from .inputs import Pointed, Task
 from .places import on_disk, read_bytes
 
-Done: TypeAlias = tuple[dict[str, Any], dict[str, float]]
-"""A picture's row of the journal, and the seconds that its steps took."""
+
+class Done(NamedTuple):
+    """What came of a picture."""
+
+    row: dict[str, Any]
+    """Of the journal."""
+    seconds: dict[str, float]
+    """That its steps took."""
+    kept: Kept | None = None
+    """What goes into an index, if there is one."""
+
 
 NO_SCORES = np.zeros(0, np.float32)
 
-DRAWN = frozenset({"overlay", "png", "npz"})
+DRAWN = frozenset({"overlay", "cutout", "png", "npz"})
 """Formats that hold every pixel of a picture."""
 
 TOGETHER = frozenset({"coco", "yolo", "labelstudio", "parquet"})
 """Formats whose files tell of many pictures: they are written from the journal, in the order of the pictures."""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """An index of segments."""
+
+    place: str
+    """A folder, or s3://..."""
+    words_model: str | None = None
+    """An image-text model, which makes it searchable by meaning; None: the segmenting model's own vectors."""
+
+    def open(self, model: Segmenter) -> Likeness:
+        """Raises MissingExtra, ModelError."""
+        found = find_store(self.place)
+        return likeness_of(found.about.encoder if found else None, model, self.words_model)
 
 
 @dataclass(frozen=True)
@@ -49,6 +78,8 @@ class BatchJob:
     """The same for all pictures that have none of their own; None: everything is looked for."""
     search: tuple[tuple[str, Any], ...] = ()
     """Values of `AutomaticConfig` that differ from the model's default."""
+    distinct: bool = False
+    """Of everything each thing once, and nothing tiny (`arrange.distinct`)."""
     text: str | None = None
     """What a detector looks for in pictures that nothing is pointed at on."""
     detector: str | None = None
@@ -59,6 +90,10 @@ class BatchJob:
     reading: Reading = Reading()
     tiling: Tiling | None = None
     """Pictures are read and searched in tiles; None: each is looked at as one."""
+    describe: Describing | None = None
+    """Who says what each segment is; None: nobody."""
+    index: Indexed | None = None
+    """Where segments go to be found again; None: nowhere."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
@@ -72,6 +107,10 @@ class BatchJob:
                 )
             if self.detector or self.preparation != Preparation():
                 raise InputError("tiles go with neither a detector nor a crop or long side")
+            if self.describe or self.index:
+                raise InputError("tiles go with neither descriptions nor an index")
+        if self.index is not None and self.preparation.crop is not None:
+            raise InputError("an index goes without a crop")
 
     @property
     def config(self) -> AutomaticConfig:
@@ -89,13 +128,21 @@ class Worker:
 
     job: BatchJob
     model: Segmenter
-    detector: Detector | None
+    detector: Detector | None = None
+    describer: Describer | None = None
+    likeness: Likeness | None = None
 
     @classmethod
     def open(cls, job: BatchJob, device: str) -> Worker:
         """Raises ModelError, DeviceUnavailable, MissingExtra, InputError."""
         model = load(job.model, device=device, precision=job.precision, side=job.side)  # type: ignore[arg-type]  # checked there
-        return cls(job, model, open_detector(job.detector, str(model.device)) if job.detector else None)
+        return cls(
+            job,
+            model,
+            open_detector(job.detector, str(model.device)) if job.detector else None,
+            job.describe.open() if job.describe else None,
+            job.index.open(model) if job.index else None,
+        )
 
     def __call__(self, task: Task, folder: Path) -> Done:
         """One picture, from its file to its row of the journal, and the seconds that its steps took.
@@ -105,12 +152,15 @@ class Worker:
         """
         row: dict[str, Any] = {"name": task.name}
         clock = Clock()
+        kept: Kept | None = None
         try:
-            found, place = (self._in_tiles if self.job.tiling else self._at_once)(task, row, clock)
-            clock.lap("segment")
+            if self.job.tiling:
+                found, place = self._in_tiles(task, row, clock)
+            else:
+                found, place, kept = self._at_once(task, row, clock)
             own = [name for name in self.job.formats if name not in TOGETHER]
             if own:
-                open_writers(folder, own).add(Record(task.name, found.cut, found.labels, place))
+                open_writers(folder, own).add(Record(task.name, found.cut, found.labels, place, found.texts))
             row["masks"] = masks_of(found)
             clock.lap("write")
         except OutputError:
@@ -122,10 +172,11 @@ class Worker:
                 "error": type(error).__name__,
                 "message": f"{task.name}: a fault of Pointcut's own ({error}); please report it",
             }
-        return row, clock.seconds
+        return Done(row, clock.seconds, None if "error" in row else kept)
 
-    def _at_once(self, task: Task, row: dict[str, Any], clock: Clock) -> tuple[Found, MapPlace | None]:
-        """A picture that is read whole; what is known of it goes into the row."""
+    def _at_once(self, task: Task, row: dict[str, Any], clock: Clock) -> tuple[Found, MapPlace | None, Kept | None]:
+        """A picture that is read whole: detect, segment, describe, and vectors for the index. What is known of it goes into the
+        row."""
         data = read_bytes(task.path)
         row |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
         picture = read_picture(data, replace(self.job.reading, page=task.page), task.name)
@@ -133,7 +184,15 @@ class Worker:
         clock.lap("read")
         part = self.job.preparation.encode(self.model, picture.pixels)
         clock.lap("encode")
-        return self._masks(part, task.pointed or self.job.pointed), picture.place
+        found, kept = self._masks(part, task.pointed or self.job.pointed), None
+        clock.lap("segment")
+        if self.describer is not None:
+            found = replace(found, descriptions=tuple(self.describer.each(found.cut)))
+            clock.lap("describe")
+        if self.likeness is not None:
+            kept = kept_of(self.likeness, part.photo, str(task.path), row["sha256"], found.cut, found.labels, found.texts)
+            clock.lap("index")
+        return found, picture.place, kept
 
     def _in_tiles(self, task: Task, row: dict[str, Any], clock: Clock) -> tuple[Found, MapPlace | None]:
         """A picture that is read in parts."""
@@ -144,6 +203,7 @@ class Worker:
             size, pointed = (picture.height, picture.width), task.pointed or self.job.pointed
             if pointed is None:
                 cut = everything_in(self.model, picture, self.job.tiling, self.job.config)
+                clock.lap("segment")
                 return Found(cut, (), NO_SCORES), picture.place
             clicks = zip(pointed.points, pointed.labels, strict=True)
             answers = [segment_in(self.model, picture, points, labels) for points, labels in clicks]
@@ -152,13 +212,15 @@ class Worker:
             cuts = [answer.placed.best for answer in answers]
             stored, figures = [cut.rle()[0] for cut in cuts], [cut.figures(0) for cut in cuts]
             cut = Segments.read_back(black(size), stored, figures, range(len(cuts)))
+            clock.lap("segment")
             return Found(cut, pointed.names, NO_SCORES), picture.place
 
     def _masks(self, part: Part, pointed: Pointed | None) -> Found:
         if pointed is None and self.detector is not None:
             return part.segment_found(self.detector, self.job.text)
         if pointed is None:
-            return Found(part.segment_everything(self.job.config), (), NO_SCORES)
+            cut = part.segment_everything(self.job.config)
+            return Found(distinct(cut) if self.job.distinct else cut, (), NO_SCORES)
         cut = part.segment(*pointed.prompts_in(part.whole.shape[:2])).best
         return Found(cut, tuple(pointed.names[i] for i in cut.objects), NO_SCORES)
 
@@ -181,6 +243,8 @@ def masks_of(found: Found) -> list[dict[str, Any]]:
             row["label"] = found.labels[i]
         if len(found.box_scores):
             row["box_score"] = round(float(found.box_scores[i]), 4)
+        if found.descriptions:
+            row |= {name: text for name, text in found.descriptions[i].told().items() if text}
         rows.append(row)
     return rows
 
@@ -190,7 +254,10 @@ def record_of(row: dict[str, Any]) -> Record:
     size, masks = (row["height"], row["width"]), row["masks"]
     stored = [Rle(size=list(size), counts=mask["counts"]) for mask in masks]
     cut = Segments.read_back(black(size), stored, masks, [mask["object"] for mask in masks])
-    return Record(row["name"], cut, tuple(mask.get("label", "object") for mask in masks))
+    labels, texts = (
+        tuple(mask.get(name, nothing) for mask in masks) for name, nothing in (("label", "object"), ("description", ""))
+    )
+    return Record(row["name"], cut, labels, descriptions=texts)
 
 
 class Clock:

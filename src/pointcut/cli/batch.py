@@ -238,6 +238,10 @@ def tell(report: Report, out: Path, as_json: bool) -> None:
     done = report.pictures - len(report.failed)
     resumed = f" ({report.resumed} of them before)" if report.resumed else ""
     say(f"{done} of {report.pictures} pictures done{resumed}, {report.masks} masks, {report.rate:.1f} pictures a second")
+    if report.described or report.undescribed:
+        say(f"{report.described} masks described, {report.undescribed.total()} not")
+        for why, count in report.undescribed.most_common(3):
+            fail(f"{count} masks: {why}")
     work: Any = sum(report.where.values())
     if work:
         say("work: " + ", ".join(f"{name} {100 * seconds / work:.0f} %" for name, seconds in report.where.items()))

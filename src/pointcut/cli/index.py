@@ -12,7 +12,7 @@ import typer
 
 from ..errors import InputError
 from . import parse
-from .options import DetectorName, DeviceName, ModelName, PrecisionName, Text, detector_name
+from .options import DetectorName, DeviceName, ModelName, PrecisionName, Text, WordsModel, detector_name
 from .output import SOME_FAILED, emit, fail, say
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def add(
         Path | None,
         typer.Option("--boxes", metavar="FILE", help="Boxes by picture: COCO, Label Studio, JSON, YOLO."),
     ] = None,
+    words_model: WordsModel = None,
     kind: Annotated[str | None, typer.Option("--store", help="lance or exact. Default: LanceDB where it is installed.")] = None,
     model: ModelName = "nano",
     device: DeviceName = "auto",
@@ -65,12 +66,13 @@ def add(
     from ..batch.inputs import tasks_in, with_boxes
     from ..batch.places import read_bytes
     from ..library import Library
+    from ..likeness import likeness_of
     from ..segment.segmenter import load
 
     tasks = tasks_in(sources)
     tasks = with_boxes(tasks, boxes) if boxes else tasks
     segmenter = load(model, device=device, precision=precision)
-    library = Library(index, segmenter, kind)
+    library = Library(index, segmenter, kind, likeness_of(None, segmenter, words_model) if words_model else None)
     finder = _finder(detector_name(text, detector), segmenter, text)
     found = known = 0
     failed: list[dict[str, str]] = []
@@ -106,6 +108,9 @@ def search(
     not_: Annotated[list[str] | None, typer.Option("--not", metavar="X,Y", help="A pixel that is not it.")] = None,
     box: Annotated[str | None, typer.Option("--box", metavar="X0,Y0,X1,Y1", help="A box around it.")] = None,
     entry: Annotated[str | None, typer.Option("--id", help="Like this segment of the index.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="WORDS", help="What is meant; the index must be made with --words-model.")
+    ] = None,
     words: Words = None,
     label: Label = None,
     path: Path_ = None,
@@ -123,7 +128,7 @@ def search(
     precision: PrecisionName = "exact",
     as_json: Json = False,
 ) -> None:
-    """Find segments like the one that is pointed at, like a picture, like another segment; or by words alone.
+    """Find segments like the one that is pointed at, like a picture, like another segment, or by what they are in words.
 
     pointcut index search photo.jpg --point 225,110 --index library --out found.png
     """
@@ -134,10 +139,10 @@ def search(
     labels = [1] * len(point or []) + [0] * len(not_ or [])
     if image is None and (clicks or box):
         raise typer.BadParameter("--point and --box are of a picture: name it")
-    if image is None and entry is None and where.everything:
-        raise typer.BadParameter("say what to look for: a picture, --id, --words or another condition")
-    if image is not None and entry is not None:
-        raise typer.BadParameter("give a picture or --id, not both")
+    if image is None and entry is None and text is None and where.everything:
+        raise typer.BadParameter("say what to look for: a picture, --id, --text, --words or another condition")
+    if [image, entry, text].count(None) < 2:
+        raise typer.BadParameter("give one of a picture, --id and --text")
     if image is not None:
         from ..library import Library
         from ..segment.segmenter import load
@@ -145,6 +150,10 @@ def search(
         library = Library(index, load(model, device=device, precision=precision))
         vector, sha256 = _asked(library, image, clicks, labels, list(parse.box(box)) if box else None)
         hits = library.search(vector, count, _elsewhere(where, sha256 if others else None), skip, exact=exact)
+    elif text is not None:
+        from ..library import search_by_meaning
+
+        hits = search_by_meaning(index, text, count, where, skip, device=device, exact=exact)
     else:
         hits = _without_picture(_open(index), entry, where, count, skip, others=others, exact=exact)
     _show(hits, out, as_json)

@@ -19,8 +19,10 @@ from .auto import auto
 from .batch import batch
 from .bench import bench
 from .count import count
+from .describe import describe
 from .evaluate import evaluate
 from .output import fail
+from .run import run
 from .segment import segment
 from .serve import serve
 from .track import track
@@ -38,6 +40,8 @@ app.command(no_args_is_help=True)(auto)
 app.command(no_args_is_help=True)(batch)
 app.command(no_args_is_help=True)(count)
 app.command(no_args_is_help=True)(track)
+app.command(no_args_is_help=True)(describe)
+app.command(no_args_is_help=True)(run)
 app.command("eval", no_args_is_help=True)(evaluate)
 app.command(no_args_is_help=True)(bench)
 app.command()(serve)

@@ -10,6 +10,7 @@ from ..weights.specs import Precision
 from . import parse
 
 if TYPE_CHECKING:
+    from ..describe import Describing
     from ..images import Reading
     from ..pipeline import Preparation
 
@@ -48,6 +49,47 @@ DetectorName = Annotated[
     str | None,
     typer.Option("--detector", metavar="NAME[:MODEL]", help="Who finds boxes. Default with --text: grounding-dino."),
 ]
+EndpointAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        metavar="ADDRESS",
+        envvar="POINTCUT_VLM",
+        help="Where a vision-language model answers, OpenAI's way; by default Ollama's, here. Secret: POINTCUT_VLM_KEY.",
+    ),
+]
+VlmName = Annotated[
+    str,
+    typer.Option(
+        "--vlm", metavar="NAME", envvar="POINTCUT_VLM_MODEL", help="The model, as the endpoint calls it. Default: its only one."
+    ),
+]
+Ask = Annotated[str | None, typer.Option("--ask", metavar="QUESTION", help="What to ask about each segment.")]
+BackgroundName = Annotated[
+    str, typer.Option("--background", help="What is beside the object: dim, remove (white), outline (left, red line around).")
+]
+Context = Annotated[
+    float, typer.Option("--context", min=0, max=4, help="How much around it is shown, as a share of its box's longer side.")
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, max=64, help="Questions that are open at once.")]
+WordsModel = Annotated[
+    str | None,
+    typer.Option(
+        "--words-model",
+        metavar="MODEL",
+        help="A CLIP or SigLIP, so that the index can be searched by meaning: a Hub id, or a folder.",
+    ),
+]
+
+
+def describing(
+    address: str | None, vlm: str, ask: str | None, background: str, context: float, concurrency: int = 4
+) -> Describing:
+    """Who is asked, and how. Raises InputError."""
+    from ..describe import ASK, LOCAL, Describing, Look
+
+    look = Look(ASK if ask is None else ask, background, context)  # type: ignore[arg-type]  # checked there
+    return Describing(address or LOCAL, vlm, look, concurrency)
 
 
 def reading(page: int, scale: str | None, bands: str | None) -> Reading:

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..files import make_folder
 from ..opencv import opencv
 from .coco import CocoWriter
-from .files import GeoJsonWriter, LabelmeWriter, NpzWriter, OverlayWriter, PngWriter
+from .files import CutoutWriter, GeoJsonWriter, LabelmeWriter, NpzWriter, OverlayWriter, PngWriter
 from .labelstudio import LabelStudioWriter
 from .parquet import ParquetWriter
 from .record import Record, Writer
@@ -28,6 +28,7 @@ __all__ = ["FORMATS", "Record", "Writer", "Writers", "open_writers"]
 
 FORMATS: dict[str, type[Writer]] = {
     "overlay": OverlayWriter,
+    "cutout": CutoutWriter,
     "png": PngWriter,
     "coco": CocoWriter,
     "yolo": YoloWriter,

@@ -38,6 +38,7 @@ class CocoWriter(Writer):
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "iscrowd": 0,
                     "score": round(float(cut.scores[row]), 4),
+                    **record.described(row),
                 }
             )
         return []

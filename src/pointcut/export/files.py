@@ -13,7 +13,7 @@ from PIL import Image
 from .. import draw
 from ..arrange import label_map
 from ..errors import OutputError
-from ..files import replacing
+from ..files import make_folder, replacing
 from ..images import MapPlace
 from .polygons import Polygon
 from .record import Record, Writer, write_json
@@ -42,6 +42,7 @@ class GeoJsonWriter(Writer):
                     "score": round(float(cut.scores[row]), 4),
                     "stability": round(float(cut.stability[row]), 4),
                     "area": int(cut.areas[row]),
+                    **record.described(row),
                 },
             }
             for row in range(len(cut))
@@ -84,6 +85,7 @@ class LabelmeWriter(Writer):
                 "points": part.outline.tolist(),
                 "group_id": row,
                 "description": "",
+                **record.described(row),
                 "shape_type": "polygon",
                 "flags": {},
                 "mask": None,
@@ -104,13 +106,15 @@ class LabelmeWriter(Writer):
 
 
 class NpzWriter(Writer):
-    """`STEM.npz`: `masks` (N, H, W) bool, exact, compressed one by one; scores, stability, boxes, areas; labels if any."""
+    """`STEM.npz`: `masks` (N, H, W) bool, exact, compressed one by one; scores, stability, boxes, areas; labels and
+    descriptions if any."""
 
     def add(self, record: Record) -> list[Path]:
         cut = record.cut
         path = self.place(record, ".npz")
         small = {"scores": cut.scores, "stability": cut.stability, "boxes_xyxy": cut.boxes_xyxy, "areas": cut.areas}
         small |= {"labels": np.array(record.labels, np.str_)} if record.labels else {}
+        small |= {"descriptions": np.array(record.descriptions, np.str_)} if record.descriptions else {}
         with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, value in small.items():
                 with archive.open(f"{name}.npy", "w") as file:
@@ -126,19 +130,39 @@ class NpzWriter(Writer):
 class PngWriter(Writer):
     """`STEM.labels.png`: 16-bit grey, one label a pixel: 0 nothing, n the n-th mask; smaller masks lie on top.
 
-    What the masks are, if that is said, stands in the file's text `labels`, a JSON list, the first mask's first.
+    What the masks are, if that is said, stands in the file's text `labels`, a JSON list, the first mask's first; what a model
+    said of them in `descriptions`.
     """
 
     def add(self, record: Record) -> list[Path]:
         if len(record.cut) > 65535:
             raise OutputError(f"{record.name}: {len(record.cut)} masks are more than a 16-bit label picture can hold")
         path = self.place(record, ".labels.png")
-        draw.save(
-            Image.fromarray(label_map(record.cut).astype(np.uint16)),
-            path,
-            {"labels": json.dumps(record.labels)} if record.labels else None,
-        )
+        draw.save(Image.fromarray(label_map(record.cut).astype(np.uint16)), path, _texts(record))
         return [path]
+
+
+def _texts(record: Record) -> dict[str, str] | None:
+    """Lists for all masks, as a PNG file can hold them."""
+    texts = {"labels": record.labels, "descriptions": record.descriptions}
+    return {name: json.dumps(values) for name, values in texts.items() if values} or None
+
+
+class CutoutWriter(Writer):
+    """`STEM.cutouts/001.png` and so on: each object alone, within its box, transparent around it; label and description are
+    texts of the file."""
+
+    def add(self, record: Record) -> list[Path]:
+        folder = self.place(record, ".cutouts")
+        make_folder(folder)
+        files = []
+        for row in range(len(record.cut)):
+            mask, x0, y0 = record.cut.part(row)
+            part = record.cut.image[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]
+            files.append(folder / f"{row + 1:03d}.png")
+            if mask.size:
+                draw.save(draw.cutout(part, mask), files[-1], {"label": record.label(row), **record.described(row)})
+        return [path for path in files if path.is_file()]
 
 
 class OverlayWriter(Writer):

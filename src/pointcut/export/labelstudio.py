@@ -36,7 +36,7 @@ class LabelStudioWriter(Writer):
                     "polygonlabels": [record.label(row)],
                 },
                 "score": round(float(record.cut.scores[row]), 4),
-                "meta": {"mask": row},
+                "meta": {"mask": row} | _notes(record.described(row)),
             }
             for row in range(len(record.cut))
             for number, part in enumerate(record.polygons(row))
@@ -51,3 +51,8 @@ class LabelStudioWriter(Writer):
             self.tasks.pour(file)
             file.write("\n")
         return [path]
+
+
+def _notes(described: dict[str, str]) -> dict[str, list[str]]:
+    """What Label Studio shows as the notes of a region."""
+    return {"text": list(described.values())} if described else {}

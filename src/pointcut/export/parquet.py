@@ -24,13 +24,14 @@ def pyarrow() -> tuple[Any, Any]:
 
 
 class ParquetWriter(Writer):
-    """`masks.parquet`: image, its size, the mask's number, label, score, stability, area, box (x0, y0, x1, y1) and COCO's run
-    lengths (`counts`)."""
+    """`masks.parquet`: image, its size, the mask's number, label, description, score, stability, area, box (x0, y0, x1, y1)
+    and COCO's run lengths (`counts`)."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         pa, pq = pyarrow()
         kinds = {"image": pa.string(), "height": pa.int32(), "width": pa.int32(), "mask": pa.int32(), "label": pa.string()}
+        kinds |= {"description": pa.string()}
         kinds |= {"score": pa.float32(), "stability": pa.float32(), "area": pa.int64()}
         kinds |= {"box_xyxy": pa.list_(pa.float32(), 4), "counts": pa.string()}
         self.schema = pa.schema(list(kinds.items()))
@@ -43,7 +44,7 @@ class ParquetWriter(Writer):
         height, width = record.size
         for row, mask in enumerate(record.cut.rle()):
             place = {"image": record.name, "height": height, "width": width, "mask": row, "label": record.label(row)}
-            self.rows.append(place | record.cut.figures(row) | {"counts": mask["counts"]})
+            self.rows.append(place | record.described(row) | record.cut.figures(row) | {"counts": mask["counts"]})
         if len(self.rows) >= ROWS:
             self._flush()
         return []

@@ -29,6 +29,8 @@ class Record:
     """What each mask is; "object" where nothing is said."""
     place: MapPlace | None = None
     """Where the picture lies on the earth."""
+    descriptions: tuple[str, ...] = ()
+    """What a model said of each, empty where it said nothing; () where none was asked."""
 
     @property
     def stem(self) -> str:
@@ -48,6 +50,10 @@ class Record:
 
     def label(self, row: int) -> str:
         return self.labels[row] if self.labels else "object"
+
+    def described(self, row: int) -> dict[str, str]:
+        """What formats with names for everything add of a mask: its `description`, if there is one."""
+        return {"description": self.descriptions[row]} if any(self.descriptions[row : row + 1]) else {}
 
 
 class Writer(ABC):

@@ -14,7 +14,7 @@ from .record import Record, Writer, write_text
 
 
 class YoloWriter(Writer):
-    """`labels/STEM.txt` and `data.yaml`, which names the classes."""
+    """`labels/STEM.txt`; `data.yaml`, which names the classes; `descriptions/STEM.txt`, line for line, if a model said any."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -22,15 +22,19 @@ class YoloWriter(Writer):
 
     def add(self, record: Record) -> list[Path]:
         height, width = record.size
-        lines = []
+        lines, notes = [], []
         for row in range(len(record.cut)):
             number = self.classes.setdefault(record.label(row), len(self.classes))
             for part in record.polygons(row):
                 shares = (part.outline / (width, height)).clip(0, 1).ravel()
                 lines.append(f"{number} " + " ".join(f"{v:.6f}" for v in shares))
-        path = self.folder / "labels" / f"{record.stem}.txt"
+                notes.append(" ".join(record.described(row).get("description", "").split()))
+        return [self._list(record, "labels", lines)] + ([self._list(record, "descriptions", notes)] if any(notes) else [])
+
+    def _list(self, record: Record, kind: str, lines: list[str]) -> Path:
+        path = self.folder / kind / f"{record.stem}.txt"
         make_folder(path.parent)
-        return [write_text(path, "".join(line + "\n" for line in lines))]
+        return write_text(path, "".join(line + "\n" for line in lines))
 
     def close(self) -> list[Path]:
         names = "".join(f"  {number}: {json.dumps(name)}\n" for name, number in self.classes.items())

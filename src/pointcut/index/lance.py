@@ -183,7 +183,9 @@ class LanceStore(Store):
         def change() -> None:
             self._table.optimize(cleanup_older_than=STALE)
             if len(self) >= ENOUGH:
-                self._table.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_SQ", replace=True)
+                from lancedb.index import IvfSq
+
+                self._table.create_index("vector", config=IvfSq(distance_type="cosine"), replace=True)
 
         self._write(change)
 
