@@ -83,7 +83,12 @@ WordsModel = Annotated[
 
 
 def describing(
-    address: str | None, vlm: str, ask: str | None, background: str, context: float, concurrency: int = 4
+    address: str | None,
+    vlm: str,
+    ask: str | None = None,
+    background: str = "dim",
+    context: float = 0.25,
+    concurrency: int = 4,
 ) -> Describing:
     """Who is asked, and how. Raises InputError."""
     from ..describe import ASK, LOCAL, Describing, Look

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError, MissingExtra
-from .options import DeviceName, PrecisionName
+from .options import DeviceName, EndpointAddress, PrecisionName, VlmName, describing
 from .output import say
 
 MB = 1_000_000
@@ -46,6 +46,11 @@ def serve(
         str,
         typer.Option(envvar="POINTCUT_LABEL_STUDIO_KEY", metavar="KEY", help="Its access token; better in the environment."),
     ] = "",
+    index: Annotated[
+        str, typer.Option("--index", metavar="DIR", help="An index (`pointcut index`) that whoever may ask may search.")
+    ] = "",
+    endpoint: EndpointAddress = None,
+    vlm: VlmName = "",
     cache: Annotated[int, typer.Option("--cache", min=1, metavar="MB", help="Memory for encoded pictures.")] = 1024,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in this machine's browser.")] = False,
     device: DeviceName = "auto",
@@ -76,6 +81,8 @@ def serve(
             urls=allow_urls,
             label_studio=label_studio,
             label_studio_key=label_studio_key,
+            index=index,
+            describe=describing(endpoint, vlm) if endpoint or vlm else None,
             limits=Limits(cache=cache * MB),
         )
         line = listen(host, port)  # before the models are loaded, which may take a while

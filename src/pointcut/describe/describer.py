@@ -117,12 +117,14 @@ class Describer:
         except PointcutError as error:
             return Description(error=cleaned(str(error)))
 
-    def stream(self, picture: bytes) -> Iterator[str]:
-        """The same, piece by piece. Raises ServerError, InputError.
+    def stream(self, picture: bytes, look: Look | None = None) -> Iterator[str]:
+        """The same, piece by piece. look: what was asked when the picture was made, if not this describer's own.
 
+        Raises ServerError, InputError.
         Pieces that were given out are not taken back: where an answer breaks off after its beginning, it is not asked again.
         """
-        known = self._known(picture)
+        question = (look or self.look).question
+        known = self._known(picture, question)
         if known is not None:
             yield known
             return
@@ -131,7 +133,7 @@ class Describer:
             try:
                 with self._open:
                     self._reachable()
-                    for piece in self._clean(self.endpoint.stream(self._line, self.model, picture, self.look.question)):
+                    for piece in self._clean(self.endpoint.stream(self._line, self.model, picture, question)):
                         said.append(piece)
                         yield piece
                 self._heard(reached=True)
@@ -145,7 +147,7 @@ class Describer:
             time.sleep(0.5 * 2**attempt)
         if not said:
             raise ServerError("the model said nothing", 0, "silent")
-        self._keep(picture, "".join(said))
+        self._keep(picture, question, "".join(said))
 
     def _clean(self, pieces: Iterable[str]) -> Iterator[str]:
         """Without what steers terminals, without space before and behind, not too long."""
@@ -177,23 +179,23 @@ class Describer:
 
     # Answers that are known
 
-    def _place(self, picture: bytes) -> Path | None:
+    def _place(self, picture: bytes, question: str) -> Path | None:
         if self.cache is None:
             return None
-        asked = json.dumps([self.endpoint.address, self.model, self.endpoint.max_tokens, self.look.question])
+        asked = json.dumps([self.endpoint.address, self.model, self.endpoint.max_tokens, question])
         name = hashlib.sha256(asked.encode() + b"\0" + picture).hexdigest()
         return self.cache / name[:2] / f"{name}.json"
 
-    def _known(self, picture: bytes) -> str | None:
-        place = self._place(picture)
+    def _known(self, picture: bytes, question: str) -> str | None:
+        place = self._place(picture, question)
         try:
             told: Any = None if place is None else json.loads(place.read_bytes())
             return None if told is None else str(told["text"])
         except (OSError, ValueError, KeyError, TypeError):
             return None  # not there, or not ours: it is asked
 
-    def _keep(self, picture: bytes, text: str) -> None:
-        place = self._place(picture)
+    def _keep(self, picture: bytes, question: str, text: str) -> None:
+        place = self._place(picture, question)
         if place is None:
             return
         try:

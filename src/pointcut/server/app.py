@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from .. import __version__
 from ..errors import PointcutError
 from ..segment.segmenter import Segmenter
-from . import cvat, labelstudio, operations, page, pictures, videos
+from . import cvat, labelstudio, operations, page, pictures, search, videos, words
 from .config import ServerConfig
 from .guard import Guard
 from .listener import Server, listen, listener
@@ -64,7 +64,7 @@ def create_app(config: ServerConfig, models: Sequence[Segmenter]) -> tuple[ASGIA
     app.state.service = service
     for kind in (PointcutError, Problem, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)
-    for part in (pictures, videos, operations, cvat, labelstudio, page):
+    for part in (pictures, words, search, videos, operations, cvat, labelstudio, page):
         app.include_router(part.router)
     return Guard(app, config, service), service
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from ..describe import Describing
 from ..errors import InputError
 from ..images import MAX_PIXELS
 
@@ -35,6 +36,8 @@ class Limits:
     """Seconds until an answer that is not there is given up; for a film, until its next frame."""
     search: float = 300.0
     """Seconds for everything in a picture."""
+    describe: float = 120.0
+    """Seconds until a description that is not whole is given up."""
     queue: int = 64
     """Requests that wait for each lane; the next ones are sent away with 429."""
     together: int = 4
@@ -69,6 +72,10 @@ class ServerConfig:
     label_studio: str = ""
     """The address of a Label Studio whose pictures may be fetched."""
     label_studio_key: str = field(default="", repr=False)
+    index: str = ""
+    """The place of an index (`index.open_store`) that everybody who may ask may search."""
+    describe: Describing | None = None
+    """Who is asked about parts of pictures."""
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

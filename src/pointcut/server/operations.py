@@ -38,8 +38,17 @@ async def metrics(service: Served) -> Response:
 
 @router.get("/v1/models")
 async def models(service: Served) -> Response:
-    """What was loaded when the server started; requests choose among these by `model`."""
-    return JSONResponse({"default": service.default, "models": [model_out(model) for model in service.models.values()]})
+    """What was loaded when the server started; requests choose among these by `model`. `index` tells which of them an index is
+    asked with, if there is one, and whether it knows words; `describe` whether parts of pictures can be described."""
+    catalogue = service.catalogue
+    return JSONResponse(
+        {
+            "default": service.default,
+            "models": [model_out(model) for model in service.models.values()],
+            "index": {"model": catalogue.model.name, "text": catalogue.knows_words} if catalogue else None,
+            "describe": service.describer is not None,
+        }
+    )
 
 
 def model_out(model: Segmenter) -> dict[str, Any]:

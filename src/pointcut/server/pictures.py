@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import json
 import time
-from collections.abc import AsyncIterator, Callable
-from threading import Event
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
 from PIL import Image
 from pydantic import BaseModel
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from ..errors import InvalidPrompt
-from .lanes import Late
-from .problems import Problem, problem_of, request_id_of
 from .service import Kept, Service
+from .streams import streamed
 from .uploads import checked, picture_in
 from .wire import (
     EverythingRequest,
@@ -153,54 +149,12 @@ async def everything(
     `result` with the masks, best first; or `error` with a problem."""
     photo = service.kept(request.state.owner, id).photo
     config = (asked or EverythingRequest()).config(photo.model)
-    loop, lines = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any] | None]()
-    stopped = Event()
 
-    def say(line: dict[str, Any] | None) -> None:
-        loop.call_soon_threadsafe(lines.put_nowait, line)
+    def work(say: Callable[[dict[str, Any]], None]) -> None:
+        cut = photo.segment_everything(config, lambda done, total: say({"type": "progress", "done": done, "total": total}))
+        points = [prompt.points[0].tolist() for prompt in cut.prompts]
+        say({"type": "result", "masks": segments_out(cut, ["rle"]), "points": points})
 
-    def progress(done: int, total: int) -> None:
-        if stopped.is_set():
-            raise Late
-        say({"type": "progress", "done": done, "total": total})
-
-    def work() -> None:
-        cut = photo.segment_everything(config, progress)
-        say(
-            {
-                "type": "result",
-                "masks": segments_out(cut, ["rle"]),
-                "points": [prompt.points[0].tolist() for prompt in cut.prompts],
-            }
-        )
-
-    job = service.submit(service.long, work, service.limits.search)
-    job.future.add_done_callback(lambda _: loop.call_soon_threadsafe(lines.put_nowait, None))
-
-    async def stream() -> AsyncIterator[str]:
-        until = time.monotonic() + service.limits.search
-        yield line_of({"type": "progress", "done": 0, "total": None})
-        try:
-            while (line := await asyncio.wait_for(lines.get(), until - time.monotonic())) is not None:
-                yield line_of(line)
-            error = None if job.future.cancelled() else job.future.exception()
-            if error is not None:
-                raise error
-        except (TimeoutError, Late):
-            yield line_of(problem_line(request, Problem(504, "deadline", "the search took too long; ask for fewer points")))
-        except Exception as error:
-            yield line_of(problem_line(request, problem_of(error)))
-        finally:
-            stopped.set()
-            job.cancel()
-
-    return StreamingResponse(stream(), media_type="application/x-ndjson")
-
-
-def line_of(value: dict[str, Any]) -> str:
-    return json.dumps(value) + "\n"
-
-
-def problem_line(request: Request, problem: Problem) -> dict[str, Any]:
-    """A problem within a stream that has begun."""
-    return {**problem.document(request_id_of(request.scope)), "type": "error"}
+    late = "the search took too long; ask for fewer points"
+    begun = {"type": "progress", "done": 0, "total": None}
+    return streamed(request, service, service.long, work, service.limits.search, begun, late)

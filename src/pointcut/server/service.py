@@ -20,6 +20,7 @@ from ..images import open_image
 from ..segment.segmenter import Segmenter
 from ..segment.session import EncodedImage
 from ..segments import Segments
+from .catalogue import Catalogue
 from .config import ServerConfig
 from .films import Films
 from .lanes import Busy, Job, Lane, Late
@@ -64,6 +65,8 @@ class Service:
         self.handles = Handles(tuple(self.models))
         self.budget = Budget(self.limits.memory)
         self.open_films = Films(self.limits)
+        self.describer = config.describe.open() if config.describe else None
+        self.catalogue = Catalogue(config.index, models) if config.index else None
         self.draining, self.in_flight = False, 0
         self.decodes: Lane[Callable[[], Any], Any] = self._lane("decode")
         self.clicks: Lane[Callable[[], Any], Any] = self._lane("click")
@@ -77,7 +80,9 @@ class Service:
             report=self._reporter("encode"),
         )
         self.films: Lane[Callable[[], Any], Any] = self._lane("film")
-        self.lanes = (self.decodes, self.encodes, self.clicks, self.long, self.films)
+        self.searches: Lane[Callable[[], Any], Any] = self._lane("search")
+        self.questions: Lane[Callable[[], Any], Any] = self._lane("describe")
+        self.lanes = (self.decodes, self.encodes, self.clicks, self.long, self.films, self.searches, self.questions)
 
     def _lane(self, name: str) -> Lane[Callable[[], Any], Any]:
         return Lane(name, lambda tasks: [task() for task in tasks], most=self.limits.queue, report=self._reporter(name))

@@ -18,9 +18,10 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 
 from ..errors import InputError, PointcutError
 from .films import RENDERED, Film, without_path
-from .pictures import PROBLEMS, Served, line_of, problem_line
+from .pictures import PROBLEMS, Served
 from .problems import Problem, problem_of
 from .service import Service
+from .streams import line_of, problem_line
 from .wire import Box, Labels, Points, Wire, WireRle, masks_in, segments_out
 
 router = APIRouter(prefix="/v1/videos", responses=PROBLEMS)

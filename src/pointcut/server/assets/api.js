@@ -32,8 +32,9 @@ async function sticky(file) {
 }
 
 export const models = () => json("GET", "/v1/models");
-export const upload = async (file) => json("POST", "/v1/images", { body: file, headers: await sticky(file) });
+export const upload = async (file, model = null) => json("POST", `/v1/images${model ? `?model=${encodeURIComponent(model)}` : ""}`, { body: file, headers: await sticky(file) });
 export const segment = (id, prompt, signal) => json("POST", `/v1/images/${id}/segment`, { json: prompt, signal });
+export const search = (asked) => json("POST", "/v1/index/search", { json: asked });
 export const picture = async (id) => (await send("GET", `/v1/images/${id}/picture`)).blob();
 
 export const openFilm = (file) => json("POST", "/v1/videos", { body: file });

@@ -32,7 +32,7 @@ export function target(state) {
   const object = active(state);
   if (object) return [state, object];
   const id = state.next;
-  const fresh = { id, name: `object ${id}`, colour: HUES[(id - 1) % HUES.length], points: [], box: null, masks: [], chosen: 0, result: null };
+  const fresh = { id, name: `object ${id}`, colour: HUES[(id - 1) % HUES.length], points: [], box: null, masks: [], chosen: 0, result: null, description: "" };
   return [{ objects: [...state.objects, fresh], active: id, next: id + 1 }, fresh];
 }
 

@@ -1,5 +1,6 @@
 // The page: which picture is open, and what buttons, keys and files do. One picture or film is open at a time.
 
+import { able, about } from "./about.js";
 import * as api from "./api.js";
 import { Film } from "./film.js";
 import { busy, complain, element } from "./panel.js";
@@ -57,6 +58,7 @@ function reveal(mode) {
   $("timeline").hidden = $("film-takeaway").hidden = mode !== "film";
   $("photo-takeaway").hidden = $("everything-block").hidden = mode === "film";
   document.querySelector(".scope").hidden = mode === "film";
+  if (mode === "film") about(null, null);
 }
 
 $("choose").onclick = $("open").onclick = () => $("file").click();
@@ -156,7 +158,9 @@ $("theme").onclick = () => {
   localStorage.setItem("pointcut-theme", root.dataset.theme);
 };
 
-api.models().then(({ default: name, models }) => {
+api.models().then(({ default: name, models, ...abilities }) => {
+  able(abilities);
+  open?.refresh();
   const model = models.find((one) => one.name === name);
   $("model").textContent = `${name} on ${model.device}`;
   $("model").hidden = false;

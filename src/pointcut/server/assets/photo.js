@@ -1,6 +1,7 @@
 // One photograph: clicks to questions, answers to what is shown, and what can be taken away of it.
 
 import * as api from "./api.js";
+import { about } from "./about.js";
 import * as doc from "./document.js";
 import { Hover } from "./hover.js";
 import { busy, complain, listCandidates, listObjects, share, tell } from "./panel.js";
@@ -10,6 +11,8 @@ import { coco, copy, cutout, download, maskPicture } from "./takeaway.js";
 const $ = (id) => document.getElementById(id);
 const COARSE = matchMedia("(pointer: coarse)").matches;
 const FOUND = [[0, 150, 160], [214, 40, 90], [245, 124, 0], [56, 158, 62], [130, 70, 220], [196, 150, 0]];
+
+const gone = ({ code }) => code === "image_gone" || code === "no_such_image";
 
 export class Photo {
   mode = "photo";
@@ -34,13 +37,27 @@ export class Photo {
     try {
       return await api.segment(this.id, prompt);
     } catch (error) {
-      if (error.code === "image_gone" || error.code === "no_such_image") {
-        this.id = (await api.upload(this.file)).id; // it made room for others, or the server was started again
-      } else if (error.code !== "previous_gone") throw error;
+      if (gone(error)) await this.again();
+      else if (error.code !== "previous_gone") throw error;
       delete prompt.previous;
       return api.segment(this.id, prompt);
     }
   }
+
+  /** Uploads it once more: it made room for others, or the server was started again. */
+  async again() { this.id = (await api.upload(this.file)).id; }
+
+  /** What a deed gives that needs the picture on the server. */
+  async there(deed) {
+    try { return await deed(); } catch (error) {
+      if (!gone(error)) throw error;
+      await this.again();
+      return deed();
+    }
+  }
+
+  /** The picture as a certain model has it; pictures of others cannot be compared with what that one has seen. */
+  async handleFor(model) { return model === this.model ? this.id : (await api.upload(this.file, model)).id; }
 
   async preview(x, y) {
     const answer = await this.ask({ points: [[x, y]], output: ["preview"] });
@@ -86,7 +103,7 @@ export class Photo {
     const done = this.slow("Looking…");
     try {
       const answer = await this.ask(prompt);
-      this.history.push(doc.change(state, object.id, { points: object.points, box: object.box, masks: answer.masks, chosen: answer.best[0], result: answer.result }));
+      this.history.push(doc.change(state, object.id, { points: object.points, box: object.box, masks: answer.masks, chosen: answer.best[0], result: answer.result, description: "" }));
     } finally { done(); }
     this.refresh();
     this.report();
@@ -153,7 +170,7 @@ export class Photo {
   choose(i) {
     const object = doc.active(this.state);
     if (!object?.masks[i] || i === object.chosen) return;
-    this.history.push(doc.change(this.state, object.id, { chosen: i }));
+    this.history.push(doc.change(this.state, object.id, { chosen: i, description: "" }));
     this.refresh();
     this.report();
   }
@@ -165,6 +182,8 @@ export class Photo {
     this.history.push(doc.change(this.state, id, { colour: [channel(0), channel(4), channel(2)] }));
     this.refresh();
   }
+  /** What a model said of an object: no deed of the user's, so there is no way back from it. */
+  describe(id, description) { this.history.replace(doc.change(this.state, id, { description })); this.refresh(); }
   remove(id = this.state.active) {
     if (id === null) return;
     this.history.push(doc.remove(this.state, id));
@@ -183,6 +202,7 @@ export class Photo {
     stage.paint();
     listObjects(state, this);
     listCandidates(object, this.bitmap, (i) => this.choose(i));
+    about(this, object);
     $("undo").disabled = !this.history.canUndo;
     $("redo").disabled = !this.history.canRedo;
     for (const id of ["save-cutout", "copy", "save-mask", "save-coco"]) $(id).disabled = !here.length;
@@ -217,7 +237,7 @@ export class Photo {
         return;
       }
       if (kind === "coco") {
-        const objects = this.scope().map((o) => ({ name: o.name, mask: doc.chosen(o) }));
+        const objects = this.scope().map((o) => ({ name: o.name, description: o.description, mask: doc.chosen(o) }));
         download(coco(this.name, [this.bitmap.height, this.bitmap.width], objects), `${this.stem()}.coco.json`);
       } else download(await (kind === "mask" ? maskPicture(this.masks()) : cutout(this.bitmap, this.masks())), `${this.stem()}.${kind}.png`);
       tell("Saved.");

@@ -41,9 +41,9 @@ export function coco(file, [height, width], objects) {
   const names = [...new Set(objects.map(({ name }) => name))];
   const dataset = {
     images: [{ id: 1, file_name: file, height, width }],
-    annotations: objects.map(({ name, mask }, i) => {
+    annotations: objects.map(({ name, description, mask }, i) => {
       const [x0, y0, x1, y1] = mask.box_xyxy;
-      return { id: i + 1, image_id: 1, category_id: names.indexOf(name) + 1, segmentation: mask.rle, area: mask.area, bbox: [x0, y0, x1 - x0, y1 - y0], iscrowd: 0, score: mask.score };
+      return { id: i + 1, image_id: 1, category_id: names.indexOf(name) + 1, segmentation: mask.rle, area: mask.area, bbox: [x0, y0, x1 - x0, y1 - y0], iscrowd: 0, score: mask.score, ...(description ? { description } : {}) };
     }),
     categories: names.map((name, i) => ({ id: i + 1, name })),
   };
