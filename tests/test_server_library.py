@@ -182,7 +182,9 @@ def test_the_page(page: Page, tmp_path: Path) -> None:
     page.get_by_role("button", name="Find similar").click()
     hits = page.locator("#hits li")
     expect(hits).to_have_count(4)
-    page.wait_for_function("[...document.querySelectorAll('#hits img')].every((one) => one.complete && one.naturalWidth)")
+    for picture in hits.locator("img").all():
+        expect(picture).to_have_js_property("complete", True)
+        assert picture.evaluate("one => one.naturalWidth") > 30
     expect(page.locator("#hits")).to_contain_text("<img src=x")
     page.get_by_label("Find in the library by words").fill("cup")
     page.get_by_label("Find in the library by words").press("Enter")

@@ -89,11 +89,11 @@ async def search(request: Request, service: Served, asked: SearchRequest) -> Res
     return JSONResponse({"hits": [told(hit) for hit in hits]})
 
 
-@router.get("/{entry}/thumbnail", responses={200: {"content": {"image/jpeg": {}}}})
-async def thumbnail(request: Request, service: Served, entry: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
+@router.get("/{id}/thumbnail", responses={200: {"content": {"image/jpeg": {}}}})
+async def thumbnail(request: Request, service: Served, id: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
     """A small picture of a segment, with what is around it dimmed."""
     catalogue = catalogue_of(service)
-    found = await service.ask(request, service.searches, lambda: catalogue.entry(entry))
+    found = await service.ask(request, service.searches, lambda: catalogue.entry(id))
     if found is None:
         raise Problem(404, "no_such_entry", "the index holds no such segment")
     return Response(found.thumbnail, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
