@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help try test lint pictures bench bench-serving bench-batch bench-cluster bench-preprocessing bench-retrieval bench-automatic eval clean
+.PHONY: help try test lint pictures notebooks bench bench-serving bench-batch bench-cluster bench-preprocessing bench-retrieval bench-automatic eval clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test   run the tests"
 	@echo "make lint   check style and types"
 	@echo "make pictures  draw the pictures of the README"
+	@echo "make notebooks  run the notebooks of examples/ and keep what they show"
 	@echo "make bench  time encoding and clicks, beside transformers"
 	@echo "make bench-retrieval  segments found again: how well, and how fast among 100,000"
 	@echo "make bench-automatic  time automatic masks, beside the reference's loop (some minutes)"
@@ -58,8 +59,13 @@ pictures: $(VENV)/.dev
 	@for name in astronaut coffee; do mv docs/pictures/auto/$$name.overlay.png docs/pictures/$$name.everything.png; done
 	@$(BIN)/pointcut track examples/films/astronaut.mp4 --box 0:76,0,204,150 --format json --fresh --out docs/pictures/track
 	@mv docs/pictures/track/astronaut.sheet.jpg docs/pictures/
+	@$(BIN)/pointcut run examples/photos --index docs/pictures/track/library --out docs/pictures/track/cuts
+	@$(BIN)/pointcut index search examples/photos/coffee.jpg --box 125,40,345,270 --index docs/pictures/track/library --out docs/pictures/found.jpg
 	@$(BIN)/pointcut serve --port 7799 & server=$$!; sleep 8; $(BIN)/python docs/pictures/page.py http://127.0.0.1:7799; kill $$server
 	@rm -rf docs/pictures/track docs/pictures/auto docs/pictures/*.json docs/pictures/*.mask.png
+
+notebooks: $(VENV)/.dev
+	@$(BIN)/python examples/notebooks.py $(ARGS)
 
 bench: $(VENV)/.dev
 	@$(BIN)/python benchmarks/speed.py $(ARGS)

@@ -20,6 +20,7 @@ import pointcut
 from pointcut.evaluate.data import Example, examples
 from pointcut.index import Entry, entry_id, open_store
 from pointcut.library import Library
+from pointcut.segment.features import pooled_features
 
 FIRST = 10
 
@@ -40,7 +41,7 @@ def gathered(model: pointcut.Segmenter, frames: list[Example]) -> list[dict[str,
         found = photo.segment_everything(config)
         masks = [truth, *(mask for mask in found.masks if mask.sum() > 400)]
         cut = pointcut.Segments.of_masks(photo.image, np.stack(masks))
-        vectors = library.vectors(photo, cut)
+        vectors, features = library.vectors(photo, cut), pooled_features(photo, cut, centred=False)
         for i, mask in enumerate(masks):
             same = (mask & truth).sum() / (mask | truth).sum() >= 0.5
             place = {
@@ -49,17 +50,19 @@ def gathered(model: pointcut.Segmenter, frames: list[Example]) -> list[dict[str,
                 "asks": i == 0,
                 "same": bool(same),
             }
-            rows.append(place | {"vector": vectors[i], "colours": colours(photo.image, mask)})
+            rows.append(place | {"vector": vectors[i], "features": features[i], "colours": colours(photo.image, mask)})
     return rows
 
 
 def how_well(rows: list[dict[str, Any]]) -> None:
     film, frame, same = (np.array([row[name] for row in rows]) for name in ("film", "frame", "same"))
-    tables = {name: np.stack([row[name] for row in rows]) for name in ("vector", "colours")}
+    tables = {name: np.stack([row[name] for row in rows]) for name in ("vector", "features", "colours")}
     tables["random"] = np.random.default_rng(0).standard_normal((len(rows), 64))
     print(f"{sum(row['asks'] for row in rows)} questions among {len(rows)} segments of {len(set(film))} films\n")
     print(f"| | the first shows the same | of the first {FIRST} |\n|---|---|---|")
-    for name, title in (("vector", "nano's vectors"), ("colours", "colour histogram"), ("random", "random")):
+    titles = {"vector": "nano's features and colours", "features": "nano's features alone"}
+    titles |= {"colours": "colour histogram (8 x 8 x 8)", "random": "random"}
+    for name, title in titles.items():
         table = tables[name] / np.linalg.norm(tables[name], axis=1, keepdims=True)
         first, ten = [], []
         for i, row in enumerate(rows):

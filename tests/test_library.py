@@ -16,6 +16,7 @@ import pointcut
 from pointcut.cli.main import app
 from pointcut.index import Where, open_store
 from pointcut.library import Library, contact_sheet, thumbnail
+from pointcut.likeness import colours
 from pointcut.segment.features import feature_width, pooled_features
 
 from conftest import PHOTOS
@@ -111,9 +112,18 @@ def test_vectors_and_thumbnails(cat: pointcut.EncodedImage, nano: pointcut.Segme
     cut = cat.segment(boxes=[(30, 0, 370, 299), (150, 100, 250, 200)]).best
     library = Library(tmp_path, nano)
     found = library.vectors(cat, cut)
-    assert found.shape == (2, feature_width(cat))
+    assert found.shape == (2, feature_width(cat) + 64)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
-    assert np.abs(found - pooled_features(cat, cut)).max() > 0.01, "within one picture its own mean is taken away"
+    features = found[:, :-64] / np.linalg.norm(found[:, :-64], axis=1, keepdims=True)
+    np.testing.assert_allclose(features, pooled_features(cat, cut, centred=False), atol=1e-5)
+    assert np.abs(features - pooled_features(cat, cut)).max() > 0.01, "within one picture its own mean is taken away"
+    reds = np.zeros((2, 8, 8, 3), np.uint8)
+    reds[..., 0] = 255
+    reds[1, :4] = 255
+    both = colours(pointcut.Segments.of_masks(reds[1], np.ones((1, 8, 8), bool)))[0]
+    np.testing.assert_allclose(both[[48, 63]], 0.5**0.5, rtol=1e-6)
+    assert colours(pointcut.Segments.of_masks(reds[0], np.ones((1, 8, 8), bool)))[0, 48] == 1
+    assert not colours(pointcut.Segments.of_masks(reds[0], np.zeros((1, 8, 8), bool))).any()
     assert np.linalg.norm(library.whole(cat)) == pytest.approx(1, rel=1e-5)
     small = Image.open(io.BytesIO(thumbnail(cut, 1)))
     assert small.format == "JPEG"
