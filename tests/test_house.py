@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "pointcut"
 
-LOWEST = "ahead errors files prompts masks rle components scaling images reading draw segments arrange opencv"
+LOWEST = "ahead errors files prompts masks rle components scaling images reading draw segments arrange opencv pretrained"
 
 ROWS = [
     set(LOWEST.split()),

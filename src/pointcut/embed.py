@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .errors import MissingExtra, WeightsMismatch, WeightsNotFound, first_line
+from .errors import WeightsMismatch
+from .pretrained import open_pretrained
 
 PREFIX = "words:"
 """What the names of these encoders begin with."""
@@ -44,18 +45,8 @@ class Embedder:
 
         Raises MissingExtra, WeightsNotFound, and WeightsMismatch for a model that knows no words.
         """
-        try:
-            from transformers import AutoModel, AutoProcessor
-        except ImportError:
-            raise MissingExtra("searching by words needs the extra: pip install 'pointcut[words]'") from None
-        try:
-            processor = AutoProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
-            model = AutoModel.from_pretrained(source, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            raise WeightsNotFound(
-                f"{source}: no image-text model can be loaded from it ({first_line(error)}); give a folder or a Hub id, as in "
-                "--words-model google/siglip-base-patch16-224"
-            ) from None
+        option = "--words-model google/siglip-base-patch16-224"
+        model, processor = open_pretrained(source, "AutoModel", what="image-text model", extra="words", option=option)
         if not hasattr(model, "get_text_features") or not hasattr(model, "get_image_features"):
             raise WeightsMismatch(f"{source}: is a {model.config.model_type}, which does not put pictures and words together")
         return cls(model.to(device).eval(), processor, device, source, _digest(model))

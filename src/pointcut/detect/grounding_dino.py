@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, MissingExtra, WeightsNotFound
+from ..errors import InputError
+from ..pretrained import open_pretrained
 from . import Detections
 
 TINY = "IDEA-Research/grounding-dino-tiny"
@@ -37,19 +38,9 @@ class GroundingDino:
     @classmethod
     def open(cls, source: str, device: str, threshold: float = 0.35) -> GroundingDino:
         """A Hub id or a folder in transformers' layout, safetensors only. Raises MissingExtra, WeightsNotFound."""
-        try:
-            from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
-        except ImportError:
-            raise MissingExtra("detecting by text needs the extra: pip install 'pointcut[detect]'") from None
-        source = source or TINY
-        try:
-            processor = AutoProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
-            model = AutoModelForZeroShotObjectDetection.from_pretrained(source, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            raise WeightsNotFound(
-                f"{source}: no detector can be loaded from it ({str(error).splitlines()[0]}); give a folder or a Hub id, as in "
-                f"--detector grounding-dino:{TINY}"
-            ) from None
+        source, option = source or TINY, f"--detector grounding-dino:{TINY}"
+        kind = "AutoModelForZeroShotObjectDetection"
+        model, processor = open_pretrained(source, kind, what="detector", extra="detect", option=option)
         return cls(model.to(device).eval(), processor, device, source, threshold)
 
     def __call__(self, image: np.ndarray, text: str | None) -> Detections:
