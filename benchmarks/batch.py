@@ -17,6 +17,7 @@ import psutil
 from PIL import Image
 
 import pointcut
+from pointcut import draw
 from pointcut.automatic.config import default_config
 from pointcut.batch.inputs import Pointed, tasks_in
 from pointcut.batch.processes import engine_for
@@ -37,11 +38,14 @@ class Case:
     share: float
     """Of the pictures that are asked for: larger ones take longer."""
     everything: bool = False
+    overlay: bool = False
+    """Written as well, to look at."""
 
 
 CASES = (
     Case("512 x 512, a box", 1, 1.0),
     Case("3072 x 3072 (9 million pixels, as telephones take them), a box", 6, 0.2),
+    Case("the same, and an overlay of each", 6, 0.2, overlay=True),
     Case("512 x 512, everything (8 x 8 points)", 1, 0.2, everything=True),
 )
 
@@ -65,6 +69,8 @@ def plain(model: pointcut.Segmenter, folder: Path, out: Path, case: Case) -> flo
         photo = model.encode(path)
         cut = photo.segment_everything(config) if case.everything else photo.segment(boxes=box)
         Image.fromarray(pointcut.label_map(cut).astype(np.uint16)).save(out / f"{path.stem}.png")
+        if case.overlay:
+            draw.mosaic(cut.image, pointcut.label_map(cut), [("head", 0, 0)]).save(out / f"{path.stem}.overlay.png")
     return time.perf_counter() - began
 
 
@@ -74,7 +80,7 @@ def compare(model: pointcut.Segmenter, folder: Path, case: Case, pictures: int, 
     box = tuple(value * case.scale for value in BOX)
     pointed = None if case.everything else Pointed(boxes=(box,), names=("head",))
     search = (("points_per_side", 8),) if case.everything else ()
-    job = BatchJob(model.name, "exact", ("png",), pointed, search)
+    job = BatchJob(model.name, "exact", ("png", "overlay") if case.overlay else ("png",), pointed, search)
     rates: dict[str, list[float]] = {"plain": [], "batch": []}
     for i in range(rounds):
         rates["plain"].append(pictures / plain(model, source, folder / f"plain{i}", case))
