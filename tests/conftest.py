@@ -9,6 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from pointcut.cli.main import SPIN
+
+os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # before PyTorch: servers and jobs compute beside the tests
+
 import torch
 
 ROOT = Path(__file__).parents[1]

@@ -27,6 +27,11 @@ from .segment import segment
 from .serve import serve
 from .track import track
 
+SPIN = "2000"
+"""How often a thread that waits for another one looks before it sleeps, in libgomp's counts. Its own default is milliseconds:
+two processes on the same cores then steal each other's time, and take more than twice as long as one after the other. So few
+cost next to nothing alone, and leave the other process its turn (docs/benchmarks.md)."""
+
 app = typer.Typer(
     name="pointcut",
     help="Point at it, cut it out: segment anything in photographs, offline with the built-in model.",
@@ -66,6 +71,7 @@ def common(
 
 def main() -> None:
     """Runs the command and leaves with its exit code."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when PyTorch is loaded, which is later
     try:
         app()
     except PointcutError as error:

@@ -112,5 +112,7 @@ def run(
             engine=engine_for(job, device, workers),
         )
     tell(report, out, as_json)
+    if index and not as_json:
+        say(f"search them: pointcut index search PHOTO --point X,Y --index {index} --out found.png")
     if report.failed:
         raise typer.Exit(SOME_FAILED)
