@@ -11,7 +11,7 @@ RUN python -m venv /opt/pointcut
 ENV PATH=/opt/pointcut/bin:$PATH
 COPY constraints.txt ./
 RUN pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" -c constraints.txt torch
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY examples/photos examples/photos
 COPY examples/films examples/films
 COPY src src

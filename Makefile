@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help try test lint pictures notebooks bench bench-serving bench-batch bench-cluster bench-preprocessing bench-retrieval bench-automatic eval clean
+.PHONY: help try test lint gallery docs reference notebooks dist bench bench-serving bench-batch bench-cluster bench-preprocessing bench-retrieval bench-automatic eval clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make try    install, and cut an object out of a photograph with the built-in model"
 	@echo "make test   run the tests"
 	@echo "make lint   check style and types"
-	@echo "make pictures  draw the pictures of the README"
+	@echo "make docs   build the docs as a site"
+	@echo "make reference  write the pages of the reference that follow from the code"
+	@echo "make gallery  draw every picture of README and docs"
+	@echo "make dist   build and try what is released"
 	@echo "make notebooks  run the notebooks of examples/ and keep what they show"
 	@echo "make bench  time encoding and clicks, beside transformers"
 	@echo "make bench-retrieval  segments found again: how well, and how fast among 100,000"
@@ -51,18 +54,34 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-pictures: $(VENV)/.dev
-	@$(BIN)/pointcut segment examples/photos/astronaut.jpg --point 225,110 --out docs/pictures
-	@$(BIN)/pointcut segment examples/photos/rocket.jpg --box 300,60,345,365 --out docs/pictures
-	@$(BIN)/pointcut segment examples/photos/cat.jpg --box 30,0,370,299 --out docs/pictures
-	@$(BIN)/pointcut auto examples/photos/astronaut.jpg examples/photos/coffee.jpg --format overlay --out docs/pictures/auto
-	@for name in astronaut coffee; do mv docs/pictures/auto/$$name.overlay.png docs/pictures/$$name.everything.png; done
-	@$(BIN)/pointcut track examples/films/astronaut.mp4 --box 0:76,0,204,150 --format json --fresh --out docs/pictures/track
-	@mv docs/pictures/track/astronaut.sheet.jpg docs/pictures/
-	@$(BIN)/pointcut run examples/photos --index docs/pictures/track/library --out docs/pictures/track/cuts
-	@$(BIN)/pointcut index search examples/photos/coffee.jpg --box 125,40,345,270 --index docs/pictures/track/library --out docs/pictures/found.jpg
-	@$(BIN)/pointcut serve --port 7799 & server=$$!; sleep 8; $(BIN)/python docs/pictures/page.py http://127.0.0.1:7799; kill $$server
-	@rm -rf docs/pictures/track docs/pictures/auto docs/pictures/*.json docs/pictures/*.mask.png
+PICTURES := docs/pictures
+SCRATCH := $(PICTURES)/scratch
+
+gallery: $(VENV)/.dev
+	@$(BIN)/pointcut segment examples/photos/astronaut.jpg --point 225,110 --out $(SCRATCH)
+	@$(BIN)/pointcut segment examples/photos/rocket.jpg --box 300,60,345,365 --out $(SCRATCH)
+	@$(BIN)/pointcut segment examples/photos/cat.jpg --box 30,0,370,299 --out $(SCRATCH)
+	@for name in astronaut rocket cat; do mv $(SCRATCH)/$$name.overlay.png $(SCRATCH)/$$name.cutout.png $(PICTURES); done
+	@$(BIN)/pointcut auto examples/photos/astronaut.jpg examples/photos/coffee.jpg --format overlay --out $(SCRATCH)/auto
+	@for name in astronaut coffee; do mv $(SCRATCH)/auto/$$name.overlay.png $(PICTURES)/$$name.everything.png; done
+	@$(BIN)/pointcut count examples/photos/coffee.jpg --out $(SCRATCH) && mv $(SCRATCH)/coffee.count.png $(PICTURES)
+	@$(BIN)/pointcut track examples/films/astronaut.mp4 --box 0:76,0,204,150 --format json --fresh --out $(SCRATCH)
+	@mv $(SCRATCH)/astronaut.sheet.jpg $(PICTURES)
+	@$(BIN)/pointcut run examples/photos --index $(SCRATCH)/library --out $(SCRATCH)/cuts
+	@$(BIN)/pointcut index search examples/photos/coffee.jpg --box 125,40,345,270 --index $(SCRATCH)/library --out $(PICTURES)/found.jpg
+	@$(BIN)/python docs/_tools/gallery.py $(PICTURES)
+	@$(BIN)/pointcut serve --port 7799 --index $(SCRATCH)/library & server=$$!; sleep 8; $(BIN)/python docs/_tools/page.py http://127.0.0.1:7799 $(PICTURES); kill $$server
+	@rm -rf $(SCRATCH)
+
+docs: $(VENV)/.dev
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open site/index.html, or: $(BIN)/python -m http.server -d site"
+
+reference: $(VENV)/.dev
+	@$(BIN)/python docs/_tools/reference.py
+
+dist: $(VENV)/.dev
+	@$(BIN)/python tools/dist.py $(ARGS)
 
 notebooks: $(VENV)/.dev
 	@$(BIN)/python examples/notebooks.py $(ARGS)

@@ -162,6 +162,13 @@ def test_an_endpoint_that_is_down_is_left_alone(monkeypatch: pytest.MonkeyPatch)
         assert "is it running there?" in asked.describe(picture()).error, "asked again after a while"
 
 
+def test_a_model_that_cannot_be_looked_up_is_not_asked_for_each_segment() -> None:
+    with Describer(Endpoint("http://127.0.0.1:9/v1"), retries=0) as asked:
+        errors = [asked.describe(picture()).error for _ in range(7)]
+    assert "is it running there?" in errors[0]
+    assert "times in a row" in errors[-1]
+
+
 def test_a_few_at_once(fake: vlm.Fake, cut: pointcut.Segments) -> None:
     with Describer(Endpoint(fake.address, "steady"), concurrency=2) as asked:
         texts = [one.text for one in asked.each(cut[[0, 1, 2, 0, 1, 2]])]

@@ -26,7 +26,11 @@ PAGES = (
     "docs/describe.md",
     "docs/detectors.md",
     "docs/inputs.md",
+    "docs/guides/choosing.md",
+    "docs/guides/prompts.md",
+    "docs/guides/refining.md",
     "docs/search.md",
+    "docs/tutorial.md",
     "docs/video.md",
 )
 

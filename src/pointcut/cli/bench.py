@@ -26,7 +26,7 @@ def bench(
     models: Annotated[list[str] | None, typer.Option("--model", "-m", help="A model; may be given again.")] = None,
     device: DeviceName = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of PyTorch, on a CPU.")] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1)] = 3,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each is timed; the medians are told.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, in seconds and megabytes.")] = False,
 ) -> None:
     """Time models on this machine, in exact and in fast precision, and say what fast changes.

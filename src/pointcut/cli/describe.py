@@ -22,7 +22,7 @@ from .options import (
     VlmName,
     describing,
 )
-from .output import emit, fail, failed, leave_if_failed, say
+from .output import emit, fail, failed, leave_if_failed, progress_bar, say
 
 if TYPE_CHECKING:
     from ..batch.inputs import Pointed
@@ -118,7 +118,8 @@ def cut_of(segmenter: Segmenter, image: Path, pointed: Pointed | None) -> Segmen
 
     photo = segmenter.encode(read_picture(image).pixels)
     if pointed is None:
-        return distinct(photo.segment_everything())
+        with progress_bar(image.name) as progress:
+            return distinct(photo.segment_everything(progress=progress))
     return photo.segment(*pointed.prompts_in(photo.size)).best
 
 

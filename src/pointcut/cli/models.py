@@ -54,7 +54,7 @@ def pull(
 
 
 @app.command()
-def where(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+def where(name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")]) -> None:
     """Print the path of a model's weights; fails if they are not on this machine."""
     path = _path(name)
     if path is None:

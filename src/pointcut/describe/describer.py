@@ -89,7 +89,7 @@ class Describer:
         self._line = endpoint.connect()
         self._model = endpoint.model
         self._open = threading.BoundedSemaphore(concurrency)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._misses, self._until = 0, 0.0
 
     def __enter__(self) -> Describer:
@@ -103,7 +103,12 @@ class Describer:
         """As the endpoint calls it. Raises ServerError, InputError."""
         with self._lock:
             if not self._model:
-                self._model = self.endpoint.only_model(self._line)
+                self._reachable()
+                try:
+                    self._model = self.endpoint.only_model(self._line)
+                except ServerError:
+                    self._heard(reached=False)
+                    raise
         return self._model
 
     def each(self, cut: Segments) -> Iterator[Description]:

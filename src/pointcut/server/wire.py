@@ -33,7 +33,7 @@ Output: TypeAlias = Literal["rle", "png", "cutout", "polygons", "preview"]
 class Wire(BaseModel):
     """Unknown names are errors: a typo is not swallowed."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class WireRle(Wire):
