@@ -47,7 +47,8 @@ try: $(BIN)/pointcut
 	@echo "  $(BIN)/pointcut --help"
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(ARGS)
+	@$(BIN)/python -m pytest -m alone $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .

@@ -30,6 +30,29 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
+ALONE = ("test_page", "test_server_library", "test_server_safety", "test_scale_out", "test_ray", "test_storage")
+"""Files with browsers, clusters, or deadlines: `make test` runs them after the others, one test at a time."""
+
+LONGEST = (
+    "test_video_goldens",
+    "test_batch",
+    "test_goldens",
+    "test_transformers",
+    "test_video",
+    "test_examples",
+    "test_compat",
+)
+"""Files that are begun first, so that no worker is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in ALONE:
+            item.add_marker(pytest.mark.alone)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="session")
 def goldens() -> Path:
     """Folder of what Meta's code computes on reproducible weights. CI has it; elsewhere its tests are skipped."""

@@ -125,6 +125,13 @@ def test_descriptions_come_later(boxes: Path, tmp_path: Path) -> None:
     assert [one.description for one in open_store(tmp_path / "index").entries()] == [SAID] * 3
 
 
+def test_an_index_of_another_model_is_refused_before_anything_is_done(boxes: Path, tmp_path: Path) -> None:
+    open_store(tmp_path / "index", "another/model", 7)
+    result = call(PHOTOS, "--boxes", boxes, "--index", tmp_path / "index", "--out", tmp_path / "out", code=1)
+    assert "cannot be compared" in str(result.exception)
+    assert not (tmp_path / "out" / "cat.cutouts").exists()
+
+
 def test_wrong_calls(tmp_path: Path) -> None:
     call(PHOTOS, "--words-model", "x", "--out", tmp_path / "out", code=2)
     result = call(PHOTOS, "--ask", " ", "--out", tmp_path / "out", code=1)

@@ -12,6 +12,9 @@ from ..library import TOGETHER, Kept
 from .journal import Journal
 from .work import Done, Indexed
 
+PICTURES = 200
+"""That wait at most: some have no segments."""
+
 
 class Indexing:
     """A context around a run. A picture's row waits until its segments are in the index, and goes into the journal then: what a
@@ -29,7 +32,8 @@ class Indexing:
         self._rows.append(done.row)
         if done.kept is not None and len(done.kept.entries):
             self._kept.append(done.kept)
-        if self.index is None or sum(len(kept.entries) for kept in self._kept) >= TOGETHER:
+        waiting = sum(len(kept.entries) for kept in self._kept)
+        if self.index is None or waiting >= TOGETHER or len(self._rows) >= PICTURES:
             self.settle()
 
     def settle(self) -> None:

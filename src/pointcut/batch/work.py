@@ -17,7 +17,7 @@ from ..detect import Detector, open_detector
 from ..errors import InputError, OutputError, PointcutError, UnreadableImage
 from ..export import FORMATS, Record, open_writers
 from ..images import MapPlace, Reading
-from ..index import find_store
+from ..index import find_store, open_store
 from ..library import Kept, kept_of
 from ..likeness import Likeness, likeness_of
 from ..pipeline import Found, Part, Preparation
@@ -62,9 +62,12 @@ class Indexed:
     """An image-text model, which makes it searchable by meaning; None: the segmenting model's own vectors."""
 
     def open(self, model: Segmenter) -> Likeness:
-        """Raises MissingExtra, ModelError."""
+        """Raises MissingExtra, ModelError, and InputError for an index of another model."""
         found = find_store(self.place)
-        return likeness_of(found.about.encoder if found else None, model, self.words_model)
+        likeness = likeness_of(found.about.encoder if found else None, model, self.words_model)
+        if found is not None:
+            open_store(self.place, likeness.name)  # of another model: said now, not after an hour's work
+        return likeness
 
 
 @dataclass(frozen=True)
