@@ -47,7 +47,7 @@ try: $(BIN)/pointcut
 	@echo "  $(BIN)/pointcut --help"
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS)
 	@$(BIN)/python -m pytest -m alone $(ARGS)
 
 lint: $(VENV)/.dev
