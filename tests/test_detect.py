@@ -101,7 +101,7 @@ def test_grounding_dino_finds_what_transformers_finds(dino: Path) -> None:
         with pytest.raises(pointcut.InputError, match="needs a text"):
             detector(image, nothing)
     assert prompt_of("A dog\n the  Cat.") == "a dog. the cat."
-    with pytest.raises(pointcut.WeightsNotFound, match="no detector can be loaded"):
+    with pytest.raises(pointcut.WeightsNotFound, match="cannot be loaded as a detector"):
         open_detector("grounding-dino:/nowhere")
 
 

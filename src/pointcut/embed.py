@@ -46,7 +46,7 @@ class Embedder:
         Raises MissingExtra, WeightsNotFound, and WeightsMismatch for a model that knows no words.
         """
         option = "--words-model google/siglip-base-patch16-224"
-        model, processor = open_pretrained(source, "AutoModel", what="image-text model", extra="words", option=option)
+        model, processor = open_pretrained(source, "AutoModel", what="an image-text model", extra="words", option=option)
         if not hasattr(model, "get_text_features") or not hasattr(model, "get_image_features"):
             raise WeightsMismatch(f"{source}: is a {model.config.model_type}, which does not put pictures and words together")
         return cls(model.to(device).eval(), processor, device, source, _digest(model))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from .errors import MissingExtra, WeightsNotFound, first_line
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 PATTERNS = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]
 """Of a repository's files, those that are fetched: none of them can run code."""
@@ -23,13 +26,17 @@ def open_pretrained(source: str, auto_class: str, *, what: str, extra: str, opti
     except ImportError:
         raise MissingExtra(f"{what} needs the extra: pip install 'pointcut[{extra}]'") from None
     try:
-        # At once, and before transformers: without a network that would ask for each of its files, for minutes.
-        folder = source if Path(source).is_dir() else snapshot_download(source, allow_patterns=PATTERNS)
+        folder = source
+        if not Path(source).is_dir():
+            if not HUB_ID.fullmatch(source):
+                raise OSError("no such folder")
+            # at once, and before transformers: without a network that would ask for each of its files, for minutes
+            folder = snapshot_download(source, allow_patterns=PATTERNS)
         processor = transformers.AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
         model = getattr(transformers, auto_class).from_pretrained(folder, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise WeightsNotFound(
-            f"{source}: no {what} can be loaded from it ({first_line(error)}); give a folder, or a Hub id that can be reached, "
+            f"{source}: cannot be loaded as {what} ({first_line(error)}); give a folder, or a Hub id that can be reached, "
             f"as in {option}"
         ) from None
     return model, processor

@@ -112,6 +112,8 @@ def run(
             engine=engine_for(job, device, workers),
         )
     tell(report, out, as_json)
+    if "cutout" in job.formats and not as_json:
+        say(f"each object alone: {out}/*.cutouts/*.png")
     if index and not as_json:
         say(f"search them: pointcut index search PHOTO --point X,Y --index {index} --out found.png")
     if report.failed:

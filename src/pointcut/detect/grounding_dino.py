@@ -40,7 +40,7 @@ class GroundingDino:
         """A Hub id or a folder in transformers' layout, safetensors only. Raises MissingExtra, WeightsNotFound."""
         source, option = source or TINY, f"--detector grounding-dino:{TINY}"
         kind = "AutoModelForZeroShotObjectDetection"
-        model, processor = open_pretrained(source, kind, what="detector", extra="detect", option=option)
+        model, processor = open_pretrained(source, kind, what="a detector", extra="detect", option=option)
         return cls(model.to(device).eval(), processor, device, source, threshold)
 
     def __call__(self, image: np.ndarray, text: str | None) -> Detections:
