@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,32 +23,17 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """The same text with links that lead somewhere on the site."""
     place = PurePosixPath("docs") / page.file.src_uri if page.file.src_uri not in ABOVE.values() else PurePosixPath("X.md")
+    here = posixpath.dirname(page.file.src_uri)
 
     def link(match: re.Match[str]) -> str:
         text, target, anchor = match[1], match[2], match[3] or ""
-        path = PurePosixPath(*normal(place.parent / target))
+        path = PurePosixPath(posixpath.normpath(place.parent / target))
         if path.parts[:1] == ("docs",) and (ROOT / path).exists():
-            return f"[{text}]({relative(path.relative_to('docs'), page.file.src_uri)}{anchor})"
+            return f"[{text}]({posixpath.relpath(path.relative_to('docs'), here)}{anchor})"
         if str(path) in ABOVE:
-            return f"[{text}]({relative(PurePosixPath(ABOVE[str(path)]), page.file.src_uri)}{anchor})"
+            return f"[{text}]({posixpath.relpath(ABOVE[str(path)], here)}{anchor})"
         if not (ROOT / path).exists():
             return match[0]  # MkDocs will say that it leads nowhere
         return text if str(path) == text.strip("`") else f"{text} (`{path}`)"
 
     return LINK.sub(link, markdown)
-
-
-def normal(path: PurePosixPath) -> list[str]:
-    """Its parts, with `..` taken back."""
-    parts: list[str] = []
-    for part in path.parts:
-        if part == "..":
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return parts
-
-
-def relative(path: PurePosixPath, page: str) -> str:
-    """From a page to a file, both below docs/."""
-    return "../" * (len(PurePosixPath(page).parts) - 1) + str(path)

@@ -1,4 +1,4 @@
-"""Draws the pictures of the page for the docs: a photograph in the light, a film and a telephone in the dark.
+"""Draws the pictures of the page for the docs: a photograph in the light, a film and a library in the dark.
 
 python docs/_tools/page.py http://127.0.0.1:7788 FOLDER
 """

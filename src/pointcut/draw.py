@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -165,6 +166,13 @@ def _label(
     y = min(max(0.0, corner[1] - height), max(0.0, size[0] - height))
     pen.rectangle((x, y, x + width, y + height), fill=BLACK)
     pen.text((x + 4 - x0, y + 3 - y0), text, fill=WHITE, font=font)
+
+
+def jpeg(picture: Image.Image, quality: int) -> bytes:
+    """A picture as the bytes of a JPEG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
 
 
 RUNS = 3

@@ -22,7 +22,7 @@ from . import draw
 from .arrange import distinct
 from .embed import Embedder, source_of
 from .index import Entry, Hit, Store, Where, entry_id, find_store, open_store
-from .likeness import Likeness, likeness_of, wordless
+from .likeness import Likeness, likeness_at, vector_of, wordless
 from .reading import read_picture
 from .segment.devices import choose_device
 from .segment.segmenter import Segmenter
@@ -48,7 +48,6 @@ class Kept(NamedTuple):
     """A picture's segments on their way into an index."""
 
     encoder: str
-    dimension: int
     entries: list[Entry]
     vectors: np.ndarray
 
@@ -64,31 +63,63 @@ def kept_of(
 ) -> Kept:
     """The segments of a picture's file, with their vectors. labels and descriptions: of each, or none."""
     entries = entries_of(name, sha256, cut, labels, descriptions)
-    return Kept(likeness.name, likeness.width(photo), entries, likeness.vectors(photo, cut))
+    return Kept(likeness.name, entries, likeness.vectors(photo, cut))
+
+
+class Intake:
+    """Segments on their way into an index, many written at a time. The index is made with the first of them."""
+
+    def __init__(self, place: str | Path, kind: str | None = None) -> None:
+        self.place, self.kind = place, kind
+        self._kept: list[Kept] = []
+        self.store: Store | None = None
+        """The index, once something was taken."""
+
+    def take(self, kept: Kept) -> None:
+        """Raises InputError (an index of another model), OutputError."""
+        self.store = self.store or open_store(self.place, kept.encoder, kept.vectors.shape[1], self.kind)
+        self._kept.append(kept)
+
+    @property
+    def full(self) -> bool:
+        """Whether so many wait that they should be written."""
+        return sum(len(kept.entries) for kept in self._kept) >= TOGETHER
+
+    def flush(self) -> int:
+        """Writes what waits; gives how many segments are new. Those that were there get their descriptions, if they have any.
+
+        Raises OutputError.
+        """
+        waiting, self._kept = self._kept, []
+        entries = [entry for kept in waiting for entry in kept.entries]
+        if self.store is None or not entries:
+            return 0
+        added = self.store.add(entries, np.concatenate([kept.vectors for kept in waiting]))
+        descriptions = {entry.id: entry.description for entry in entries if entry.description}
+        if added < len(entries) and descriptions:
+            self.store.describe(descriptions)
+        return added
 
 
 class Library:
     """An index and the model that cuts out what it holds. Entries are written a thousand at a time: `flush` writes the last
     ones."""
 
-    def __init__(self, place: str | Path, model: Segmenter, kind: str | None = None, likeness: Likeness | None = None) -> None:
-        """place: a folder or an address, see `index.open_store`; it is made with the first picture. likeness: whose vectors it
-        holds; by default those that are there, or the model's own. Raises as `open_store` does."""
+    def __init__(self, place: str | Path, model: Segmenter, kind: str | None = None, words_model: str | None = None) -> None:
+        """place: a folder or an address, see `index.open_store`; it is made with the first picture. words_model: an image-text
+        model whose vectors it is to hold; by default those that are there, or the model's own. Raises as `likeness_at` does."""
         self.place, self.model, self.kind = place, model, kind
-        there = find_store(place) if likeness is None else None
-        self.likeness = likeness or likeness_of(there.about.encoder if there else None, model)
-        self._store: Store | None = None
+        self.likeness = likeness_at(place, model, words_model)
+        self._intake = Intake(place, kind)
         self._known: set[str] | None = None
         """The pictures that have segments here; None: not looked up yet."""
-        self._entries: list[Entry] = []
-        self._vectors: list[np.ndarray] = []
 
     @property
     def store(self) -> Store:
         """The index. Raises InputError where there is none yet."""
-        if self._store is None:
-            self._store = open_store(self.place, self.likeness.name, kind=self.kind)
-        return self._store
+        if self._intake.store is None:
+            self._intake.store = open_store(self.place, self.likeness.name, kind=self.kind)
+        return self._intake.store
 
     def _pictures(self) -> set[str]:
         """The SHA-256 of the pictures that have segments here."""
@@ -107,23 +138,15 @@ class Library:
             return None
         photo = self.model.encode(read_picture(data, name=name).pixels)
         found, labels = cut(photo)
-        kept = kept_of(self.likeness, photo, name, sha256, found, labels)
-        if self._store is None:
-            self._store = open_store(self.place, kept.encoder, kept.dimension, self.kind)
+        self._intake.take(kept_of(self.likeness, photo, name, sha256, found, labels))
         known.add(sha256)
-        self._vectors += list(kept.vectors)
-        self._entries += kept.entries
-        if len(self._entries) >= TOGETHER:
+        if self._intake.full:
             self.flush()
         return len(found)
 
     def flush(self) -> int:
         """Writes what was added; gives how many segments are new. Raises OutputError."""
-        if not self._entries:
-            return 0
-        added = self.store.add(self._entries, np.stack(self._vectors))
-        self._entries, self._vectors = [], []
-        return added
+        return self._intake.flush()
 
     def vectors(self, photo: EncodedImage, cut: Segments) -> np.ndarray:
         """(N, D) float32 of length one: what each segment looks like to the model."""
@@ -131,7 +154,7 @@ class Library:
 
     def whole(self, photo: EncodedImage) -> np.ndarray:
         """(D,): what a whole picture looks like."""
-        return self.vectors(photo, Segments.of_masks(photo.image, np.ones((1, *photo.size), bool)))[0]
+        return vector_of(self.likeness, photo)
 
     def search(
         self, vector: np.ndarray, count: int = 10, where: Where | None = None, skip: int = 0, *, exact: bool = False
@@ -195,11 +218,7 @@ def entries_of(
 
 def thumbnail(cut: Segments, row: int) -> bytes:
     """A small JPEG of a mask's box and a little around it, dimmed beside the mask."""
-    mask, x0, y0 = cut.part(row)
-    buffer = io.BytesIO()
-    close_up = draw.close_up(cut.image, mask, x0, y0, context=0.125, background="dim", side=THUMBNAIL)
-    close_up.save(buffer, format="JPEG", quality=80)
-    return buffer.getvalue()
+    return draw.jpeg(cut.close_up(row, context=0.125, background="dim", side=THUMBNAIL), quality=80)
 
 
 def contact_sheet(hits: Sequence[Hit]) -> Image.Image:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL.Image import Image
 
-from . import draw
 from .embed import Embedder, source_of
 from .errors import InputError
-from .segment.features import feature_width, pooled_features
+from .index import find_store, open_store
+from .segment.features import pooled_features
 from .segment.segmenter import Segmenter
 from .segment.session import EncodedImage, decoder_digest
 from .segments import Segments
@@ -32,10 +32,6 @@ class Likeness(Protocol):
         """Whose vectors they are: those of different names are not compared."""
         ...
 
-    def width(self, photo: EncodedImage) -> int:
-        """Numbers of a vector."""
-        ...
-
     def vectors(self, photo: EncodedImage, cut: Segments) -> np.ndarray:
         """(N, D) float32: of each mask."""
         ...
@@ -54,9 +50,6 @@ class OwnFeatures:
 
     def __init__(self, model: Segmenter) -> None:
         self.name = f"{model.name}/{decoder_digest(model.net)}/{model.net.input_size}/colours"
-
-    def width(self, photo: EncodedImage) -> int:
-        return feature_width(photo) + LEVELS**3
 
     def vectors(self, photo: EncodedImage, cut: Segments) -> np.ndarray:
         features = pooled_features(photo, cut, centred=False)
@@ -86,15 +79,29 @@ class CloseUps:
         self.embedder, self.name = embedder, embedder.name
 
     def width(self, photo: EncodedImage) -> int:  # noqa: ARG002  # of any picture
+        """Numbers of a vector: asked of the model itself, where there is none to count."""
         return self.words("a").shape[0]
 
     def vectors(self, photo: EncodedImage, cut: Segments) -> np.ndarray:
         if not len(cut):
             return np.zeros((0, self.width(photo)), np.float32)
-        return np.concatenate([self.embedder.pictures([_close_up(cut, row)]) for row in range(len(cut))])
+        close_ups = (cut.close_up(row, context=CONTEXT, background="dim", side=SIDE) for row in range(len(cut)))
+        return np.concatenate([self.embedder.pictures([one]) for one in close_ups])
 
     def words(self, text: str) -> np.ndarray:
         return self.embedder.words([text])[0]
+
+
+def likeness_at(place: str | Path, model: Segmenter, words_model: str | None = None) -> Likeness:
+    """Of the index at a place (`index.open_store`), whether it is there yet or not.
+
+    Raises InputError for an index of another model, MissingExtra, ModelError.
+    """
+    there = find_store(place)
+    likeness = likeness_of(there.about.encoder if there else None, model, words_model)
+    if there is not None:
+        open_store(place, likeness.name)  # of another model: said now, not after an hour's work
+    return likeness
 
 
 def likeness_of(encoder: str | None, model: Segmenter, words_model: str | None = None) -> Likeness:
@@ -106,14 +113,15 @@ def likeness_of(encoder: str | None, model: Segmenter, words_model: str | None =
     return CloseUps(Embedder.open(source, str(model.device))) if source else OwnFeatures(model)
 
 
+def vector_of(likeness: Likeness, photo: EncodedImage, masks: np.ndarray | None = None) -> np.ndarray:
+    """(D,): of a mask (1, H, W), or of the whole picture."""
+    masks = np.ones((1, *photo.size), bool) if masks is None else masks
+    return likeness.vectors(photo, Segments.of_masks(photo.image, masks))[0]
+
+
 def wordless(encoder: str) -> InputError:
     """For an index that cannot be asked by meaning."""
     return InputError(
         f"this index is of {encoder}, which knows no words: search labels and descriptions (--words), or make an index with "
         "--words-model google/siglip-base-patch16-224"
     )
-
-
-def _close_up(cut: Segments, row: int) -> Image:
-    mask, x0, y0 = cut.part(row)
-    return draw.close_up(cut.image, mask, x0, y0, context=CONTEXT, background="dim", side=SIDE)

@@ -194,6 +194,10 @@ class Segments:
             "box_xyxy": self.boxes_xyxy[row].tolist(),
         }
 
+    def close_up(self, row: int, *, context: float, background: draw.Background, side: int) -> Image.Image:
+        """One mask and a little around it, see `draw.close_up`."""
+        return draw.close_up(self.image, *self.part(row), context=context, background=background, side=side)
+
     def picture(self, kind: Kind) -> Image.Image:
         """A PIL image: `cutout` (RGBA), `mask` (grey) of all masks together, or `overlay` with prompts and scores."""
         if kind == "cutout":

@@ -17,9 +17,8 @@ from ..detect import Detector, open_detector
 from ..errors import InputError, OutputError, PointcutError, UnreadableImage
 from ..export import FORMATS, Record, open_writers
 from ..images import MapPlace, Reading
-from ..index import find_store, open_store
 from ..library import Kept, kept_of
-from ..likeness import Likeness, likeness_of
+from ..likeness import Likeness, likeness_at
 from ..pipeline import Found, Part, Preparation
 from ..reading import read_picture
 from ..reading.large import open_large
@@ -63,11 +62,7 @@ class Indexed:
 
     def open(self, model: Segmenter) -> Likeness:
         """Raises MissingExtra, ModelError, and InputError for an index of another model."""
-        found = find_store(self.place)
-        likeness = likeness_of(found.about.encoder if found else None, model, self.words_model)
-        if found is not None:
-            open_store(self.place, likeness.name)  # of another model: said now, not after an hour's work
-        return likeness
+        return likeness_at(self.place, model, self.words_model)
 
 
 @dataclass(frozen=True)

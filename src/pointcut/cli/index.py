@@ -66,13 +66,12 @@ def add(
     from ..batch.inputs import tasks_in, with_boxes
     from ..batch.places import read_bytes
     from ..library import Library
-    from ..likeness import likeness_of
     from ..segment.segmenter import load
 
     tasks = tasks_in(sources)
     tasks = with_boxes(tasks, boxes) if boxes else tasks
     segmenter = load(model, device=device, precision=precision)
-    library = Library(index, segmenter, kind, likeness_of(None, segmenter, words_model) if words_model else None)
+    library = Library(index, segmenter, kind, words_model)
     finder = _finder(detector_name(text, detector), segmenter, text)
     found = known = 0
     failed: list[dict[str, str]] = []
@@ -287,15 +286,13 @@ def _without_picture(
     store: Store, entry: str | None, where: Where, count: int, skip: int, *, others: bool, exact: bool
 ) -> list[Hit]:
     """Like a segment of the index, or by words and conditions alone. Raises InputError."""
-    from ..index import Hit, Where
-
     if entry is None:
-        return [Hit(one, 1.0) for one in store.entries(where, count, skip)]
-    known = store.entries(Where(ids=(entry,)))
-    if not known:
+        return store.meeting(where, count, skip)
+    known = store.entry(entry)
+    if known is None:
         raise InputError(f"{store.place}: holds no segment {entry}; `pointcut index list` shows them")
     vector = store.vector_of(entry)
-    return store.search(vector, count, _elsewhere(where, known[0].sha256 if others else None), skip, exact=exact)
+    return store.search(vector, count, _elsewhere(where, known.sha256 if others else None), skip, exact=exact)
 
 
 def _show(hits: list[Hit], out: Path | None, as_json: bool) -> None:

@@ -129,7 +129,8 @@ class Describer:
         Pieces that were given out are not taken back: where an answer breaks off after its beginning, it is not asked again.
         """
         question = (look or self.look).question
-        known = self._known(picture, question)
+        place = self._place(picture, question)
+        known = _known(place)
         if known is not None:
             yield known
             return
@@ -152,7 +153,7 @@ class Describer:
             time.sleep(0.5 * 2**attempt)
         if not said:
             raise ServerError("the model said nothing", 0, "silent")
-        self._keep(picture, question, "".join(said))
+        self._keep(place, "".join(said))
 
     def _clean(self, pieces: Iterable[str]) -> Iterator[str]:
         """Without what steers terminals, without space before and behind, not too long."""
@@ -191,16 +192,7 @@ class Describer:
         name = hashlib.sha256(asked.encode() + b"\0" + picture).hexdigest()
         return self.cache / name[:2] / f"{name}.json"
 
-    def _known(self, picture: bytes, question: str) -> str | None:
-        place = self._place(picture, question)
-        try:
-            told: Any = None if place is None else json.loads(place.read_bytes())
-            return None if told is None else str(told["text"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # not there, or not ours: it is asked
-
-    def _keep(self, picture: bytes, question: str, text: str) -> None:
-        place = self._place(picture, question)
+    def _keep(self, place: Path | None, text: str) -> None:
         if place is None:
             return
         try:
@@ -209,6 +201,15 @@ class Describer:
                 temporary.write_text(json.dumps({"text": text}), encoding="utf-8")
         except OutputError:
             self.cache = None  # a full or read-only disk costs memory of answers, not answers
+
+
+def _known(place: Path | None) -> str | None:
+    """An earlier answer."""
+    try:
+        told: Any = None if place is None else json.loads(place.read_bytes())
+        return None if told is None else str(told["text"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or not ours: it is asked
 
 
 def cleaned(text: str) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..draw import Background, close_up
+from ..draw import Background, jpeg
 from ..errors import InputError
 from ..segments import Segments
 
@@ -48,8 +47,4 @@ class Look:
     def pictures(self, cut: Segments) -> Iterator[bytes]:
         """Each mask as it is sent: a JPEG, one at a time."""
         for row in range(len(cut)):
-            mask, x0, y0 = cut.part(row)
-            picture = close_up(cut.image, mask, x0, y0, context=self.context, background=self.background, side=self.side)
-            buffer = io.BytesIO()
-            picture.save(buffer, format="JPEG", quality=90)
-            yield buffer.getvalue()
+            yield jpeg(cut.close_up(row, context=self.context, background=self.background, side=self.side), quality=90)

@@ -53,6 +53,14 @@ class Store(ABC):
     def entries(self, where: Where | None = None, count: int | None = None, skip: int = 0) -> list[Entry]:
         """Entries in order of their pictures' names, then of their areas, largest first."""
 
+    def entry(self, entry_id: str) -> Entry | None:
+        """The one of that id, if there is one."""
+        return next(iter(self.entries(Where(ids=(entry_id,)))), None)
+
+    def meeting(self, where: Where, count: int, skip: int = 0) -> list[Hit]:
+        """Entries by conditions alone, in the order of `entries`: as alike as can be."""
+        return [Hit(entry, 1.0) for entry in self.entries(where, count, skip)]
+
     @abstractmethod
     def vector_of(self, entry_id: str) -> np.ndarray:
         """(D,): an entry's own. Raises InputError where there is none."""

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from ..index import Entry, Hit, Where, open_store
+from ..index import open_store
 from ..likeness import CloseUps, OwnFeatures, likeness_of
 from ..segment.segmenter import Segmenter
-from ..segment.session import EncodedImage
-from ..segments import Segments
 
 
 class Catalogue:
@@ -37,17 +33,3 @@ class Catalogue:
             "model": self.model.name,
             "text": self.knows_words,
         }
-
-    def vector(self, photo: EncodedImage, masks: np.ndarray | None) -> np.ndarray:
-        """(D,): of a mask (1, H, W), or of the whole picture."""
-        masks = np.ones((1, *photo.size), bool) if masks is None else masks
-        return self.likeness.vectors(photo, Segments.of_masks(photo.image, masks))[0]
-
-    def search(self, vector: np.ndarray | None, where: Where, count: int, skip: int) -> list[Hit]:
-        """The segments most like a vector, best first; without one those that meet the conditions."""
-        if vector is None:
-            return [Hit(entry, 1.0) for entry in self.store.entries(where, count, skip)]
-        return self.store.search(vector, count, where, skip)
-
-    def entry(self, entry_id: str) -> Entry | None:
-        return next(iter(self.store.entries(Where(ids=(entry_id,)))), None)

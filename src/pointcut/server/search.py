@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from ..index import Hit, Where
+from ..likeness import vector_of
 from .catalogue import Catalogue
 from .pictures import PROBLEMS, Served
 from .problems import Problem
@@ -76,14 +77,15 @@ async def search(request: Request, service: Served, asked: SearchRequest) -> Res
         raise Problem(422, "model_unsuitable", f"the index is asked with {name}: upload the picture with ?model={name}")
 
     def work() -> list[Hit]:
-        vector = None
         if asked.entry is not None:
             vector = catalogue.store.vector_of(asked.entry)
         elif asked.text is not None:
             vector = catalogue.likeness.words(asked.text)
         elif photo is not None:
-            vector = catalogue.vector(photo, masks_in(asked.mask, photo.size))
-        return catalogue.search(vector, asked.where(), asked.count, asked.skip)
+            vector = vector_of(catalogue.likeness, photo, masks_in(asked.mask, photo.size))
+        else:
+            return catalogue.store.meeting(asked.where(), asked.count, asked.skip)
+        return catalogue.store.search(vector, asked.count, asked.where(), asked.skip)
 
     hits = await service.ask(request, service.searches, work)
     return JSONResponse({"hits": [told(hit) for hit in hits]})
@@ -93,7 +95,7 @@ async def search(request: Request, service: Served, asked: SearchRequest) -> Res
 async def thumbnail(request: Request, service: Served, id: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
     """A small picture of a segment, with what is around it dimmed."""
     catalogue = catalogue_of(service)
-    found = await service.ask(request, service.searches, lambda: catalogue.entry(id))
+    found = await service.ask(request, service.searches, lambda: catalogue.store.entry(id))
     if found is None:
         raise Problem(404, "no_such_entry", "the index holds no such segment")
     return Response(found.thumbnail, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +15,7 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
+from ..draw import jpeg
 from ..errors import InputError, PointcutError
 from .films import RENDERED, Film, without_path
 from .pictures import PROBLEMS, Served
@@ -140,9 +140,7 @@ async def frame(request: Request, service: Served, film: Opened, number: Annotat
             pixels = film.source[number]
         except IndexError:
             raise Problem(404, "no_such_frame", f"the film has {film.frames} frames") from None
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, format="JPEG", quality=90)
-        return buffer.getvalue()
+        return jpeg(Image.fromarray(pixels), quality=90)
 
     picture = await with_film(request, service, film, work)
     return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
