@@ -90,14 +90,14 @@ class Intake:
 
         Raises OutputError.
         """
-        waiting, self._kept = self._kept, []
-        entries = [entry for kept in waiting for entry in kept.entries]
-        if self.store is None or not entries:
-            return 0
-        added = self.store.add(entries, np.concatenate([kept.vectors for kept in waiting]))
-        descriptions = {entry.id: entry.description for entry in entries if entry.description}
-        if added < len(entries) and descriptions:
-            self.store.describe(descriptions)
+        entries = [entry for kept in self._kept for entry in kept.entries]
+        added = 0
+        if self.store is not None and entries:
+            added = self.store.add(entries, np.concatenate([kept.vectors for kept in self._kept]))
+            descriptions = {entry.id: entry.description for entry in entries if entry.description}
+            if added < len(entries) and descriptions:
+                self.store.describe(descriptions)
+        self._kept = []  # what could not be written still waits
         return added
 
 
