@@ -17,8 +17,8 @@ LOWEST = "ahead errors files prompts masks rle components scaling images reading
 
 ROWS = [
     set(LOWEST.split()),
-    {"nets", "plotting", "export", "client", "detect", "describe", "embed", "index"},
-    {"pixels", "weights"},
+    {"nets", "plotting", "export", "detect", "describe", "embed", "index"},
+    {"pixels", "weights", "client"},
     {"automatic", "video"},
     {"segment"},
     {"tiles", "likeness"},

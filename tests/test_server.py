@@ -271,7 +271,7 @@ def test_client_without_a_server() -> None:
 
 def test_the_manual_s_code_runs(served: Served, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "server.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert "http://127.0.0.1:7788" in code
     shutil.copytree(PHOTOS.parent, tmp_path / "examples")
     command = [sys.executable, "-c", code.replace("http://127.0.0.1:7788", served.address)]

@@ -6,6 +6,8 @@ import base64
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +18,12 @@ from typer.testing import CliRunner
 
 import pointcut
 from pointcut.cli.main import app
+from pointcut.errors import InputError, InvalidPrompt, ServerError
+from pointcut.index import Where
 from test_page import browser  # noqa: F401  # a fixture
 
 import vlm
-from conftest import PHOTOS
+from conftest import PHOTOS, ROOT
 from serving import Served, serving
 
 SAID = "A red cup."
@@ -101,6 +105,38 @@ def test_wrong_searches(http: httpx.Client, handle: str) -> None:
     assert search(http, 422, count=101)["code"] == "invalid_request"
     assert http.get(f"/v1/index/{'0' * 32}/thumbnail").status_code == 404
     assert http.get("/v1/index/..%2f..%2fetc/thumbnail").status_code in (404, 422)
+
+
+def test_the_client(served: Served, fake: vlm.Fake, cat: pointcut.EncodedImage) -> None:
+    mask = cat.segment(boxes=(30, 0, 370, 299)).best.masks[0]
+    with pointcut.Client(served.address) as client:
+        assert client.index()["segments"] == 4
+        photo = client.encode(PHOTOS / "cat.jpg")
+        photo.delete()  # whatever the server forgot is sent again
+        hits = photo.search(mask, count=2)
+        assert [hit["label"] for hit in hits] == ["cat", "cup"]
+        assert client.search(entry=hits[0]["id"], where=Where(label="cup"))[0]["image"] == "coffee.jpg"
+        assert [hit["label"] for hit in client.search(where=Where(words="CUP"))] == ["cup"]
+        assert client.thumbnail(hits[0])[:2] == b"\xff\xd8"
+        photo.delete()
+        heard: list[str] = []
+        assert photo.describe(mask, ask="Who is it?", background="outline", heard=heard.append) == SAID == "".join(heard)
+        assert fake.sent[-1]["messages"][0]["content"][1]["text"].startswith("Who is it?")
+        with pytest.raises(InputError, match="this index is of nano"):
+            client.search("a cat")
+        with pytest.raises(InvalidPrompt, match="the mask is empty"):
+            photo.describe(mask & False)
+        with pytest.raises(ServerError, match="path"):
+            client.search(where=Where(path="/etc"))
+
+
+def test_the_manual_s_code_runs(served: Served, tmp_path: Path) -> None:
+    _, code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "server.md").read_text(), re.DOTALL)
+    assert "http://127.0.0.1:7788" in code
+    shutil.copytree(PHOTOS.parent, tmp_path / "examples")
+    command = [sys.executable, "-c", code.replace("http://127.0.0.1:7788", served.address)]
+    said = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert "".join(said.splitlines()) == SAID
 
 
 def told(http: httpx.Client, handle: str, **asked: object) -> list[dict]:
