@@ -114,7 +114,7 @@ def test_memory_parts() -> None:
             memory_posision_embeddings=bank_place.transpose(0, 1),
             num_object_pointer_tokens=8,
         )
-        got = net.memory.memory_attention(cells, place, bank, bank_place, pointers=8)
+        got = net.memory.memory_attention(net.memory.memory_attention.begin(cells, place), bank, bank_place, pointers=8)
     close(got, want.reshape(got.shape) if want.shape[0] == 1 else want.transpose(0, 1).reshape(got.shape), "memory attention")
 
 

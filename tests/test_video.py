@@ -25,6 +25,7 @@ from pointcut.cli.main import app
 from pointcut.errors import InputError, InvalidPrompt, ModelError, OutputError
 from pointcut.images import MAX_PIXELS
 from pointcut.video.bank import POINTERS
+from pointcut.video.engine import alike
 from pointcut.video.frames import KEPT, natural, open_frames
 
 from films import SIZE, ball, truth, write_film
@@ -185,6 +186,32 @@ def test_a_mask_is_taken_as_it_is_and_corrections_stay(nano: pointcut.Segmenter)
     back = {frame.index: frame.segments.masks[0] for frame in tracker.run(4, 1, reverse=True)}
     assert sorted(back) == [1, 2, 3, 4]
     np.testing.assert_array_equal(back[3], corrected)
+
+
+def test_objects_through_the_network_together_are_the_same(nano: pointcut.Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: three begun on the first frame, and one on the second, which looks less far back."""
+    sizes = []
+
+    def followed(most: int) -> list[np.ndarray]:
+        recall = nano.net.memory.recall
+        monkeypatch.setattr(nano.net.memory, "recall", lambda *args: sizes.append(len(answer := recall(*args))) or answer)
+        monkeypatch.setattr("pointcut.video.engine.alike", lambda recalled, _: list(alike(recalled, most)))
+        tracker = nano.track([ball(4 * i) for i in range(5)])
+        for object_id, point in enumerate([(30, 48), (90, 20), (110, 80)]):
+            tracker.prompt(0, object_id, points=[point])
+        tracker.prompt(1, 3, boxes=(16, 30, 52, 66))
+        answers = [frame.segments.logits for frame in tracker.run()]
+        monkeypatch.undo()
+        return answers
+
+    alone = followed(1)
+    assert set(sizes) == {1}
+    sizes.clear()
+    together = followed(16)
+    assert set(sizes) == {3, 1}
+    for one, other in zip(alone, together, strict=True):
+        assert len(one) == 4
+        np.testing.assert_allclose(other, one, atol=2e-3)
 
 
 def test_wrong_prompts_are_explained(nano: pointcut.Segmenter) -> None:

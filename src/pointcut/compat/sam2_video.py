@@ -216,16 +216,16 @@ class SAM2VideoPredictor:
             order = range(0)
         for index in order:
             frame = self._frame(inference_state, index)
+            followed = [thing.bank for thing in objects.values() if index not in thing.bank.prompted]
+            for bank, found in zip(followed, self.engine.track(frame, followed, index, count, reverse), strict=True):
+                bank.tracked[index] = self._filled(found)
             masks = []
             for thing in objects.values():
                 known = thing.bank.prompted.get(index)
-                if known is None:
-                    known = self._filled(self.engine.track(frame, thing.bank, index, count, reverse))
-                    thing.bank.tracked[index] = known
-                elif self.clear_non_cond_mem_around_input:
+                if known is not None and self.clear_non_cond_mem_around_input:
                     thing.bank.clear_around(index)
                 thing.directions[index] = reverse
-                masks.append(known.logits)
+                masks.append((known or thing.bank.tracked[index]).logits)
             yield index, list(objects), self._at_video_size(inference_state, torch.cat(masks))
 
     @torch.inference_mode()

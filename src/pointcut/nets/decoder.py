@@ -137,13 +137,16 @@ class MaskDecoder(nn.Module):
 
     def image_side(self, features: ImageFeatures, dense: Tensor, positions: Tensor) -> ImageSide:
         """The work that belongs to the image: `dense` is (1|N, C, 1|h, 1|w), the mask prompt or its absence."""
-        quarters = sixteenths = None
-        if self.config.high_res:
-            fine, middle = features.high_res
-            grow1, _, _, grow2, _ = self.upscaling
-            quarters = (to_parts(middle, 1) + bias_of(grow1)).unflatten(1, (-1, 4)).flatten(2)
-            sixteenths = (to_parts(fine, 2) + bias_of(grow2)).unflatten(1, (-1, 4)).flatten(2)
-        return ImageSide(features, self.tokens_of(features.embedding, dense, positions), quarters, sixteenths)
+        return ImageSide(features, self.tokens_of(features.embedding, dense, positions), *self.finer_parts(features))
+
+    def finer_parts(self, features: ImageFeatures) -> tuple[Tensor | None, Tensor | None]:
+        """`quarters` and `sixteenths` of an image's side: the part that no prompt changes."""
+        if not self.config.high_res:
+            return None, None
+        fine, middle = features.high_res
+        grow1, _, _, grow2, _ = self.upscaling
+        quarters = (to_parts(middle, 1) + bias_of(grow1)).unflatten(1, (-1, 4)).flatten(2)
+        return quarters, (to_parts(fine, 2) + bias_of(grow2)).unflatten(1, (-1, 4)).flatten(2)
 
     def tokens_of(self, embedding: Tensor, dense: Tensor, positions: Tensor) -> ImageTokens:
         """The part of it that a dense prompt changes."""

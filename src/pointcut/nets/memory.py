@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +97,7 @@ def _gather(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class MemoryAttentionLayer(nn.Module):
-    """The frame attends to itself, then to the memory, then passes an MLP; norms come first."""
+    """The frame attends to itself (`look`), then to the memory, then passes an MLP; norms come first."""
 
     def __init__(self, config: MemoryConfig) -> None:
         super().__init__()
@@ -109,8 +110,10 @@ class MemoryAttentionLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.norm3 = nn.LayerNorm(width)
 
+    def look(self, x: Tensor, rotations: Tensor) -> Tensor:
+        return x + self.self_attn.within(self.norm1(x), rotations)
+
     def forward(self, x: Tensor, memory: Tensor, memory_positions: Tensor, rotations: Tensor, pointers: int) -> Tensor:
-        x = x + self.self_attn.within(self.norm1(x), rotations)
         x = x + self.cross_attn_image.recall(self.norm2(x), memory + memory_positions, memory, rotations, pointers)
         return by_rows(lambda rows: rows + self.linear2(F.relu(self.linear1(self.norm3(rows)))), x)
 
@@ -123,14 +126,28 @@ class MemoryAttention(nn.Module):
         self.layers = nn.ModuleList(MemoryAttentionLayer(config) for _ in range(config.attention_depth))
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, cells: Tensor, positions: Tensor, memory: Tensor, memory_positions: Tensor, pointers: int) -> Tensor:
-        """(B, S, C) cells and positions, (B, M, C_mem) memory and positions, the last `pointers` of them pointer tokens."""
-        side = int(cells.shape[1] ** 0.5)
-        rotations = axial_rotations(cells.shape[2], side, side, cells.device)
-        x = (cells + 0.1 * positions).contiguous()
-        for layer in self.layers:
+    def begin(self, cells: Tensor, positions: Tensor) -> Tensor:
+        """What comes before any look at a memory: (B, S, C) cells and positions -> (B, S, C), the same for all objects."""
+        return self._layers[0].look((cells + 0.1 * positions).contiguous(), self._rotations(cells))
+
+    def forward(self, begun: Tensor, memory: Tensor, memory_positions: Tensor, pointers: int) -> Tensor:
+        """(1|B, S, C) what `begin` gives, (B, M, C_mem) memory and positions, the last `pointers` of them pointer tokens."""
+        rotations = self._rotations(begun)
+        x = begun.expand(len(memory), -1, -1)
+        for i, layer in enumerate(self._layers):
+            if i:
+                x = layer.look(x, rotations)
             x = layer(x, memory, memory_positions, rotations, pointers)
         return self.norm(x)
+
+    @property
+    def _layers(self) -> list[MemoryAttentionLayer]:
+        return cast("list[MemoryAttentionLayer]", list(self.layers))
+
+    @staticmethod
+    def _rotations(cells: Tensor) -> Tensor:
+        side = int(cells.shape[1] ** 0.5)
+        return axial_rotations(cells.shape[2], side, side, cells.device)
 
 
 class MaskDownsampler(nn.Module):
@@ -192,26 +209,39 @@ class Memory(nn.Module):
         return present * self.obj_ptr_proj(token) + (1 - present) * self.no_obj_ptr
 
     def remember(self, embedding: Tensor, mask: Tensor, present: Tensor) -> Tensor:
-        """A frame's embedding (1, C, h, w), an object's mask (1, 1, 16h, 16w) in 0..1 and whether it is there (1, 1).
+        """A frame's embedding (1|B, C, h, w), objects' masks (B, 1, 16h, 16w) in 0..1 and whether they are there (B, 1).
 
-        Returns the memory (1, S, C_mem). It is rounded to bfloat16, as the reference stores it.
+        Returns the memories (B, S, C_mem). It is rounded to bfloat16, as the reference stores it.
         """
         memory, _ = self.memory_encoder(embedding, mask * MASK_SCALE + MASK_SHIFT)
         if self.config.embeds_absence:
             memory = memory + (1 - present)[..., None, None] * self.no_obj_embed_spatial[..., None, None]
         return memory.flatten(2).transpose(1, 2).to(torch.bfloat16)
 
-    def recall(
-        self, embedding: Tensor, memories: Sequence[tuple[int, Tensor]], pointers: Sequence[tuple[int, Tensor]], most: int
-    ) -> Tensor:
-        """A frame's embedding (1, C, h, w), conditioned on what is remembered of one object.
-
-        memories: (slot, (1, S, C_mem)): slot 0 for prompted frames, then 1 for the frame before this to 6 for the sixth before.
-        pointers: (how many frames ago, (1, C)); times are relative to `most`.
-        """
+    def begin(self, embedding: Tensor) -> Tensor:
+        """A frame's embedding (B, C, h, w) -> what `recall` of any object begins with (B, S, C)."""
+        dtype = self.memory_attention.norm.weight.dtype
         _, channels, height, width = embedding.shape
-        narrow = self.config.memory_width
-        where = sine_grid(narrow, height, width, embedding.device).flatten(1).T[None]  # (1, S, C_mem)
+        cells = embedding.flatten(2).transpose(1, 2)
+        positions = sine_grid(channels, height, width, embedding.device).flatten(1).T[None]
+        return self.memory_attention.begin(cells.to(dtype), positions.to(dtype))
+
+    def recall(
+        self,
+        begun: Tensor,
+        size: tuple[int, int],
+        memories: Sequence[tuple[int, Tensor]],
+        pointers: Sequence[tuple[int, Tensor]],
+        most: int,
+    ) -> Tensor:
+        """A frame, conditioned on what is remembered of B objects: its embedding for each of them (B, C, h, w).
+
+        begun: (1|B, S, C) of `begin`. size: h and w.
+        memories: (slot, (B, S, C_mem)): slot 0 for prompted frames, then 1 for the frame before this to 6 for the sixth before.
+        pointers: (how many frames ago, (B, C)); times are relative to `most`.
+        """
+        channels, narrow = begun.shape[2], self.config.memory_width
+        where = sine_grid(narrow, *size, begun.device).flatten(1).T[None]  # (1, S, C_mem)
         slots = self.maskmem_tpos_enc[
             :, 0
         ]  # (slots, 1, C_mem); prompted frames have the last, the frame before the last but one...
@@ -219,19 +249,15 @@ class Memory(nn.Module):
         places = [where + slots[slot - 1] for slot, _ in memories]
         if pointers:
             split = channels // narrow  # a pointer is as long as several memories are wide
-            tokens = torch.stack([pointer for _, pointer in pointers], dim=1)  # (1, P, C)
+            tokens = torch.stack([pointer for _, pointer in pointers], dim=1)  # (B, P, C)
             parts.append(tokens.reshape(len(tokens), -1, narrow))
-            times = torch.tensor([float(ago) for ago, _ in pointers], device=embedding.device) / most
+            times = torch.tensor([float(ago) for ago, _ in pointers], device=begun.device) / most
             if self.config.pointer_times:
                 place = self.obj_ptr_tpos_proj(sine_times(times, channels))
             else:
                 place = tokens.new_zeros(len(pointers), narrow)
             places.append(place.repeat_interleave(split, dim=0)[None])
-        dtype = self.memory_attention.norm.weight.dtype
-        memory = torch.cat([part.to(dtype) for part in parts], dim=1)
-        cells = embedding.flatten(2).transpose(1, 2)
-        positions = sine_grid(channels, height, width, embedding.device).flatten(1).T[None]
+        memory = torch.cat([part.to(begun.dtype) for part in parts], dim=1)
         unplaced = len(pointers) * (channels // narrow)
-        place = torch.cat(places, dim=1).to(dtype)
-        seen = self.memory_attention(cells.to(dtype), positions.to(dtype), memory, place, unplaced)
-        return seen.to(embedding.dtype).transpose(1, 2).unflatten(2, (height, width))
+        seen = self.memory_attention(begun, memory, torch.cat(places, dim=1).to(begun.dtype), unplaced)
+        return seen.float().transpose(1, 2).unflatten(2, size)

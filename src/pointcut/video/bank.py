@@ -6,9 +6,11 @@ Source: SAM 2 paper, section 4 ("Memory bank"); https://github.com/facebookresea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 POINTERS = 16
@@ -32,10 +34,24 @@ class FrameMemory:
 
 
 class Recalled(NamedTuple):
-    """What a frame looks at; the arguments of `Memory.recall`."""
+    """What a frame looks at, of one object or of several; arguments of `Memory.recall`."""
 
     memories: list[tuple[int, Tensor]]
     pointers: list[tuple[int, Tensor]]
+
+    @property
+    def distances(self) -> tuple[tuple[int, ...], ...]:
+        """The slots of the memories, and how many frames ago the pointers are."""
+        return tuple(slot for slot, _ in self.memories), tuple(ago for ago, _ in self.pointers)
+
+    @classmethod
+    def joined(cls, objects: Sequence[Recalled]) -> Recalled:
+        """Of objects that look equally far back."""
+
+        def rows(parts: Sequence[list[tuple[int, Tensor]]]) -> list[tuple[int, Tensor]]:
+            return [(same[0][0], torch.cat([values for _, values in same])) for same in zip(*parts, strict=True)]
+
+        return cls(rows([one.memories for one in objects]), rows([one.pointers for one in objects]))
 
 
 @dataclass
