@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 import pointcut
 from pointcut import AutomaticConfig, rle
 from pointcut.arrange import label_map, overlaps, parents, select, without_duplicates
-from pointcut.automatic import columns
+from pointcut.automatic import columns, cores
 from pointcut.automatic.columns import Place, areas_of, enlarged, run_lengths, toggles_of
 from pointcut.automatic.config import crops_of, default_config, even_grid
 from pointcut.automatic.overlap import box_nms
@@ -24,6 +25,36 @@ from pointcut.masks import boxes_xyxy
 from pointcut.segments import Segments
 
 QUICK = AutomaticConfig(6, pred_iou_thresh=0.4, stability_score_thresh=0.5, stability_score_offset=0.5)
+
+
+def test_each_piece_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, in threads with fewer cores each; the caller's and other threads' cores stay what they were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        monkeypatch.setattr(cores, "MOST", 2)
+        together = threading.Barrier(2)
+
+        def work(source: int) -> tuple[int, int, str]:
+            together.wait(timeout=60)  # two at a time, or it never gets on
+            return source, torch.get_num_threads(), threading.current_thread().name
+
+        found = list(cores.on_all_cores(work, range(8)))
+        assert [source for source, _, _ in found] == list(range(8))
+        assert {count for _, count, _ in found} == {2}
+        assert threading.current_thread().name not in {name for _, _, name in found}
+        assert torch.get_num_threads() == 4
+        others: list[int] = []
+        later = threading.Thread(target=lambda: others.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert others == [4]
+        torch.set_num_threads(1)
+        assert set(cores.on_all_cores(lambda _: threading.current_thread(), range(3))) == {threading.current_thread()}
+        with pytest.raises(ZeroDivisionError):
+            list(cores.on_all_cores(lambda source: 1 // source, range(2)))
+    finally:
+        torch.set_num_threads(before)
 
 
 def rough_logits(seed: int, count: int, side: tuple[int, int]) -> torch.Tensor:

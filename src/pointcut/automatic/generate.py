@@ -26,6 +26,7 @@ from ..nets.prompts import FOREGROUND, Prompts
 from ..pixels import fitted
 from .columns import FAR_SIDES, Place, areas_of, enlarged, run_lengths, toggles_of
 from .config import AutomaticConfig, Crop, crops_of
+from .cores import on_all_cores
 from .overlap import box_nms
 
 EDGE = 20.0
@@ -107,15 +108,21 @@ def search(
             done += len(rows) - len(asked)
             if progress is not None and len(asked) < len(rows):
                 progress(done, total)
-            for points in _batches(asked, view, config):
-                parts.append(_measure(view, points, crop, (height, width), config))
+
+            def measured(points: np.ndarray, view: View = view, crop: Crop = crop) -> tuple[int, Found]:
+                with torch.inference_mode():  # each thread has its own
+                    return len(points), _measure(view, points, crop, (height, width), config)
+
+            spread = on_all_cores if view.net.device.type == "cpu" else map
+            for count, part in spread(measured, _batches(asked, view, config)):
+                parts.append(part)
                 if config.skip_covered:
-                    covered |= _coverage(parts[-1], config)
-                done += len(points)
+                    covered |= _coverage(part, config)
+                done += count
                 if progress is not None:
                     progress(done, total)
-        part = Found.joined(parts)
-        found.append(part.rows(box_nms(part.boxes, part.scores, config.box_nms_thresh)))
+        whole_crop = Found.joined(parts)
+        found.append(whole_crop.rows(box_nms(whole_crop.boxes, whole_crop.scores, config.box_nms_thresh)))
     everything = Found.joined(found)
     if len(crops) > 1:  # smaller crops saw it better
         x0, y0, x1, y1 = everything.crops.T
@@ -198,18 +205,17 @@ def _candidates(view: View, points: np.ndarray, config: AutomaticConfig) -> tupl
     xy = torch.from_numpy(view.frame.points_to_model(points)).to(device)[:, None]  # (N, 1, 2)
     labels = torch.full(xy.shape[:2], FOREGROUND, device=device)
     limit = config.pred_iou_thresh if config.pred_iou_thresh > 0 else -torch.inf
-    with torch.inference_mode():
-        if config.use_m2m or not config.multimask_output:
-            answer = net.predict(view.side, Prompts(xy, labels), config.multimask_output)
-            rows = torch.arange(len(points), device=device).repeat_interleave(answer.scores.shape[1])
-            if config.use_m2m:
-                rough = answer.logits.flatten(0, 1)[:, None]
-                if net.logit_limit is not None:
-                    rough = rough.clamp(-net.logit_limit, net.logit_limit)
-                answer = net.predict(view.side, Prompts(xy[rows], labels[rows], masks=rough), multimask=False)
-            good = answer.scores.flatten() > limit
-            return answer.logits.flatten(0, 1)[good], answer.scores.flatten()[good], rows[good]
-        return net.good_candidates(view.side, Prompts(xy, labels), limit)
+    if config.use_m2m or not config.multimask_output:
+        answer = net.predict(view.side, Prompts(xy, labels), config.multimask_output)
+        rows = torch.arange(len(points), device=device).repeat_interleave(answer.scores.shape[1])
+        if config.use_m2m:
+            rough = answer.logits.flatten(0, 1)[:, None]
+            if net.logit_limit is not None:
+                rough = rough.clamp(-net.logit_limit, net.logit_limit)
+            answer = net.predict(view.side, Prompts(xy[rows], labels[rows], masks=rough), multimask=False)
+        good = answer.scores.flatten() > limit
+        return answer.logits.flatten(0, 1)[good], answer.scores.flatten()[good], rows[good]
+    return net.good_candidates(view.side, Prompts(xy, labels), limit)
 
 
 def _cut_off(boxes: np.ndarray, crop: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:

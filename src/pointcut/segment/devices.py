@@ -57,7 +57,7 @@ def cpu_multiplies_bfloat16() -> bool:
     return any(getattr(torch.cpu, test)() for test in tests if hasattr(torch.cpu, test))
 
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Of glibc's <malloc.h>."""
 
 
@@ -65,9 +65,9 @@ def keep_freed_memory() -> None:
     """Tells glibc to keep freed memory for the next tensor instead of handing it back to the kernel each time.
 
     PyTorch asks for tens of megabytes a layer on a CPU; by default each of them is mapped, zeroed page by page and unmapped
-    again, which took a third of SAM 2.1 tiny's encoding. Large tensors ask for large pages besides, unless PyTorch has given
-    out a tensor before: it reads that wish once. Applies to the whole process; memory stays what its peak was. Set
-    POINTCUT_MALLOC=default to leave it alone. Does nothing where the C library is another.
+    again, which took a third of SAM 2.1 tiny's encoding. What one thread frees serves the others. Large tensors ask for large
+    pages besides, unless PyTorch has given out a tensor before: it reads that wish once. Applies to the whole process; memory
+    stays what its peak was. Set POINTCUT_MALLOC=default to leave it alone. Does nothing where the C library is another.
     """
     if not sys.platform.startswith("linux") or os.environ.get("POINTCUT_MALLOC") == "default":
         return
@@ -76,6 +76,7 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 1 << 30)
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+        mallopt(M_ARENA_MAX, 1)
 
 
 MADV_DONTNEED = 4
