@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pointcut.bench import machine, peak_megabytes, seconds, time_here
+from pointcut.plotting import draw_bars
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +135,7 @@ def main() -> None:
     parser.add_argument("--size", default="1800x1200", help="of the photograph, width x height")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--picture", type=Path, help="also draw the times into this file")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
@@ -168,6 +170,12 @@ def main() -> None:
         name: {key: [statistics.median(v), min(v), max(v)] for key in COLUMNS if (v := [r[key] for r in runs if key in r])}
         for name, runs in rounds.items()
     }
+    if args.picture:
+        panels: dict[str, dict[str, list[float]]] = {"encode (ms)": {}, "click (ms)": {}}
+        for name, runs in rounds.items():
+            for key in ("encode", "click"):
+                panels[f"{key} (ms)"][CONTENDERS[name]] = [1000 * run[key] for run in runs]
+        draw_bars(panels, args.picture, title=f"{machine()}, {args.threads} threads, {args.size}, {time.strftime('%Y-%m-%d')}")
     if args.json:
         print(json.dumps({"contenders": table, "differing_pixels": differing}, indent=1))
         return

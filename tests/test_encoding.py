@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
@@ -143,10 +144,11 @@ def test_a_preview_is_the_best_mask_at_low_resolution(nano: pointcut.Segmenter) 
         photo.preview(boxes=[(0, 0, 9, 9), (5, 5, 20, 20)])
 
 
-def test_bench_prints_times_and_what_fast_costs() -> None:
+def test_bench_prints_times_and_what_fast_costs(tmp_path: Path) -> None:
     from pointcut.cli.main import app
 
-    answer = CliRunner().invoke(app, ["bench", str(PHOTOS / "cat.jpg"), "--rounds", "1", "--threads", "2", "--json"])
+    options = ["--rounds", "1", "--threads", "2", "--json", "--picture", str(tmp_path / "times.png")]
+    answer = CliRunner().invoke(app, ["bench", str(PHOTOS / "cat.jpg"), *options])
     assert answer.exit_code == 0, answer.output
     figures = json.loads(answer.stdout)
     assert [row["precision"] for row in figures["rows"]] == ["exact", "fast"]
@@ -154,6 +156,7 @@ def test_bench_prints_times_and_what_fast_costs() -> None:
         assert 0 < row["preview"] < row["cold_start"]
         assert row["peak_mb"] > 100
     assert figures["fast"]["nano"]["mean_iou"] >= 0.99  # as `auto` promises (specs.FAST_ENOUGH)
+    assert Image.open(tmp_path / "times.png").width > 800
     assert CliRunner().invoke(app, ["bench", str(PHOTOS / "cat.jpg"), "--model", "no-such"]).exception is not None
 
 

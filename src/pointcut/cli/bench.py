@@ -27,6 +27,9 @@ def bench(
     device: DeviceName = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of PyTorch, on a CPU.")] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each is timed; the medians are told.")] = 3,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE", help="Also draw the times, as PNG, SVG or PDF (extra: plot).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, in seconds and megabytes.")] = False,
 ) -> None:
     """Time models on this machine, in exact and in fast precision, and say what fast changes.
@@ -37,6 +40,7 @@ def bench(
     """
     from ..bench import cold_start, cost_of_fast, machine, median_of, time_apart
     from ..images import open_image
+    from ..plotting import draw_bars
 
     names = models or ["nano"]
     height, width = open_image(images[0]).shape[:2]
@@ -53,6 +57,9 @@ def bench(
             starts[name].append(cold_start(name, device, images[0]))
     say("comparing fast with exact")
     costs = {name: cost_of_fast(name, device, images) for name in names}
+    if picture is not None:
+        draw_bars(drawn(runs, starts), picture, title=f"{machine()}, {width}x{height}")
+        say(str(picture))
     medians = {key: median_of(timings) for key, timings in runs.items()}
     if as_json:
         rows = [
@@ -73,3 +80,15 @@ def bench(
             f"\n{name}: fast against exact over {len(images)} pictures: mean IoU {cost.mean_iou:.4f}, "
             f"worst {cost.worst_iou:.4f}, best candidate another in {100 * cost.changed:.1f} % of the clicks"
         )
+
+
+def drawn(
+    runs: dict[tuple[str, Precision], list[Timings]], starts: dict[str, list[float]]
+) -> dict[str, dict[str, list[float]]]:
+    """For a picture: quantity -> model and precision -> what each round took."""
+    panels: dict[str, dict[str, list[float]]] = {}
+    for column in ("encode", "click", "preview"):
+        for (name, precision), timings in runs.items():
+            taken = [1000 * getattr(one, column) for one in timings]
+            panels.setdefault(f"{column} (ms)", {})[f"{name}, {precision}"] = taken
+    return panels | {"cold start (s)": {f"{name}, exact": seconds for name, seconds in starts.items()}}
