@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pycocotools import mask as coco_mask
 from typer.testing import CliRunner
 
 from pointcut.cli.main import app
+from pointcut.errors import InputError
 
 from conftest import PHOTOS
 from films import ball, truth
@@ -127,8 +129,34 @@ def test_following_is_judged_beside_baselines(tmp_path: Path) -> None:
     assert 0 <= click["J&F"] <= 1
 
 
+def test_interrupted_films(tmp_path: Path) -> None:
+    """Two films, each cut into by the other: what repeats the first mask never notices, and is right again afterwards."""
+    for name, way in (("right", 4), ("left", -4)):
+        for i in range(6):
+            for kind, picture in (("images", ball(way * i)), ("masks", truth(way * i).astype(np.uint8))):
+                folder = tmp_path / "films" / name / kind
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(folder / f"{i}.png")
+    rows = json.loads(call("eval", tmp_path, "--films", 6, "--cut-away", 2, "--json"))["absence"]
+    assert [row["film"] for row in rows[::4]] == ["left, right", "right, left"]
+    mask, _, repeated, _ = rows[:4]
+    assert repeated["noticed"] == repeated["denied"] == 0 < repeated["J after"] < mask["J after"]
+    assert 0 <= mask["noticed"] <= 1
+    (line,) = (
+        row for row in call("eval", tmp_path, "--films", 6, "--cut-away", 2).splitlines() if "| gone, and noticed" in row
+    )
+    assert line.endswith("J after it is back |")
+    shutil.rmtree(tmp_path / "films" / "left")
+    for words, said in (
+        (["--cut-away", 2], "--films FRAMES"),
+        (["--films", 6, "--cut-away", 2], "at least two of the same size"),
+    ):
+        refused = CliRunner().invoke(app, ["eval", str(tmp_path), *map(str, words)])
+        assert isinstance(refused.exception, InputError)
+        assert said in str(refused.exception)
+
+
 def test_eval_of_nothing(tmp_path: Path) -> None:
-    from pointcut.errors import InputError
 
     result = CliRunner().invoke(app, ["eval", str(tmp_path)])
     assert isinstance(result.exception, InputError)

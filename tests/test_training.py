@@ -19,7 +19,7 @@ from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
 from photos import Photo, load_sets, objects_of
 from pointcut.weights import specs
 from train import Trainer, interaction_loss
-from train_memory import MemoryTrainer, tracking_loss
+from train_memory import TAUGHT, MemoryTrainer, boxed, tracking_loss
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,9 @@ def test_corrective_clicks_fall_on_what_is_wrong() -> None:
         assert (share[i, y, x] > 0.5) != (logits[i, y, x] > 0)
 
 
-def arguments(data: Path, out: Path, minutes: float) -> argparse.Namespace:
+def arguments(
+    data: Path, out: Path, minutes: float, optimiser: str = "adamw", teach: str = "all", start_from: Path | None = None
+) -> argparse.Namespace:
     return argparse.Namespace(
         data=data,
         out=out,
@@ -122,12 +124,15 @@ def arguments(data: Path, out: Path, minutes: float) -> argparse.Namespace:
         device="cpu",
         workers=0,
         stop_after=float("inf"),
-        start_from=None,
+        start_from=start_from,
+        optimiser=optimiser,
+        teach=teach,
     )
 
 
-def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path) -> None:
-    trainer = Trainer(arguments(data, tmp_path, 0.05))
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path, optimiser: str) -> None:
+    trainer = Trainer(arguments(data, tmp_path, 0.1, optimiser))
     batch = next(trainer.batches(trainer.phases[0]).__iter__())
     trainer.resize(64)
     before, _ = interaction_loss(trainer.net, batch, np.random.default_rng(0))
@@ -139,7 +144,7 @@ def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows[0]["step"] == 20
 
-    resumed = Trainer(arguments(data, tmp_path, 0.05))
+    resumed = Trainer(arguments(data, tmp_path, 0.1, optimiser))
     assert resumed.step == 25
     for mine, theirs in zip(resumed.net.parameters(), trainer.net.parameters(), strict=True):
         assert torch.equal(mine, theirs)
@@ -151,21 +156,53 @@ def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path) -> None:
     assert len(model.encode(np.zeros((30, 40, 3), np.uint8)).segment(points=[(3, 3)])) == 3
 
 
+def test_scores_alone_are_taught(data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(arguments(data, tmp_path, 1, teach="scores", start_from=specs.BUILT_IN))
+    trainer.resize(64)
+    before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
+    batch = next(iter(trainer.batches(trainer.phases[0])))
+    for _ in range(2):
+        trainer.train_step(batch, trainer.phases[0])
+    changed = {name for name, value in trainer.net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith("mask_decoder.iou_prediction_head.") for name in changed)
+
+
 def test_clips_move_and_keep_their_object(data: Path) -> None:
     clips = next(iter(ClipBatches(data, 64, clips=3, frames=4, seed=5)))
     assert clips.images.shape == (3, 4, 3, 64, 64)
     assert clips.masks.shape == (3, 4, 64, 64)
     assert set(clips.masks.unique().tolist()) <= {0, 1, 255}
-    assert ((clips.masks == 1).flatten(2).sum(2) > 0).all()
+    assert ((clips.masks == 1).flatten(2).sum(2)[:, 0] > 0).all()
     for mask, (x, y) in zip(clips.masks[:, 0], clips.clicks.long().tolist(), strict=True):
         assert mask[y, x] == 1
     assert (clips.masks[:, 0] != clips.masks[:, -1]).any()
 
 
+def test_objects_leave_and_scenes_are_cut(data: Path) -> None:
+    """Nothing is ever away: every frame has its object. Always: many have none, but the first does."""
+    seen = {}
+    for share in (0.0, 1.0):
+        clips = next(iter(ClipBatches(data, 64, clips=12, frames=4, seed=5, away=share, cut=share)))
+        seen[share] = (clips.masks == 1).flatten(2).any(2)
+        assert seen[share][:, 0].all()
+    assert seen[0.0].all()
+    assert (~seen[1.0]).float().mean() > 0.2
+
+
+def test_boxes_of_masks() -> None:
+    masks = torch.zeros(2, 1, 16, 16)
+    masks[0, 0, 3:7, 5:12] = 1
+    masks[1, 0, :, 0] = 1
+    boxes = boxed(masks).boxes
+    assert boxes is not None
+    assert boxes.tolist() == [[5, 3, 12, 7], [0, 0, 1, 16]]
+
+
 def test_memory_is_taught_over_a_frozen_network(data: Path, tmp_path: Path) -> None:
     args = argparse.Namespace(
-        data=data, out=tmp_path, start_from=specs.BUILT_IN, minutes=0.02, side=64, clips=2, frames=3, lr=1e-3, seed=1,
-        device="cpu", workers=0,
+        data=data, out=tmp_path, start_from=specs.BUILT_IN, memory_from=None, minutes=0.02, side=64, clips=2, frames=3,
+        lr=1e-3, seed=1, device="cpu", workers=0,
     )  # fmt: skip
     trainer = MemoryTrainer(args)
     before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
@@ -177,7 +214,8 @@ def test_memory_is_taught_over_a_frozen_network(data: Path, tmp_path: Path) -> N
     assert after < first
     changed = {name for name, value in trainer.net.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
-    assert all(name.startswith("memory.") for name in changed)
+    assert all(name.startswith(TAUGHT) for name in changed)
+    assert any(name.startswith("mask_decoder.pred_obj_score_head.") for name in changed)
     trainer.save()
     assert MemoryTrainer(args).step == 6
     model = pointcut.load(tmp_path / "nano.safetensors", device="cpu")

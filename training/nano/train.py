@@ -23,10 +23,14 @@ from torch.utils.data import DataLoader
 
 from batches import Batch, Batches, Mixture
 from losses import corrective_clicks, mask_losses, target_of, true_ious
+from muon import MuonAndAdamW
 from pointcut.images import MEAN, STD
 from pointcut.nets.decoder import MASK_TOKENS, ImageFeatures, ImageSide
 from pointcut.nets.prompts import FOREGROUND, Prompts
 from pointcut.nets.sam2 import NANO, Sam2
+from pointcut.segment.devices import keep_freed_memory
+
+WEIGHT_DECAY = 0.03
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--objects", type=int, default=3, help="objects asked for in each picture")
     parser.add_argument("--lr", type=float, default=8e-4)
+    parser.add_argument("--teach", choices=("all", "scores"), default="all", help="scores: all but the IoU head stays as it is")
+    parser.add_argument("--optimiser", choices=("adamw", "muon"), default="adamw")
     parser.add_argument("--seed", type=int, default=20261120)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=1)
@@ -76,16 +82,18 @@ class Trainer:
         self.phases = [Phase.parse(text) for text in phases]
         self.total = 60 * sum(p.minutes for p in self.phases)
         self.device = torch.device(args.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         torch.manual_seed(args.seed)
         images_only = replace(NANO, memory=None)  # the memory is taught afterwards: train_memory.py
         self.net = images_only.build().to(self.device, memory_format=torch.channels_last)
         if args.start_from:
             start = load_file(args.start_from, device=str(self.device))
             self.net.load_state_dict({name: value for name, value in start.items() if not name.startswith("memory.")})
-        decay = [p for p in self.net.parameters() if p.ndim > 1]
-        plain = [p for p in self.net.parameters() if p.ndim <= 1]
-        groups = [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=True)
+        if args.teach == "scores":
+            self.net.requires_grad_(False)
+            self.net.mask_decoder.iou_prediction_head.requires_grad_(True)
+        self.optimiser = MuonAndAdamW(self.net, args.lr, WEIGHT_DECAY) if args.optimiser == "muon" else adamw(self.net, args.lr)
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.step, self.seconds = 0, 0.0
         self.path = args.out / "state.pt"
@@ -156,7 +164,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.args.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
         rng = np.random.default_rng([self.args.seed, self.step])
-        self.net.train()
+        self.net.train(self.args.teach == "all")  # in training, batch normalisation would change
         with torch.autocast(self.device.type, torch.bfloat16):
             loss, report = interaction_loss(self.net, Batch(*(x.to(self.device) for x in batch)), rng)
         self.optimiser.zero_grad(set_to_none=True)
@@ -178,6 +186,13 @@ class Trainer:
                 self.average[name].lerp_(value, 1 - keep)
             else:
                 self.average[name].copy_(value)
+
+
+def adamw(net: Sam2, lr: float) -> torch.optim.AdamW:
+    """Biases, norms and single values do not decay."""
+    decay, plain = ([p for p in net.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False))
+    groups = [{"params": decay, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
 
 
 def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:

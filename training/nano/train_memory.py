@@ -1,8 +1,9 @@
 """Teaches the built-in model to track: `python training/nano/train_memory.py --data DIR --out DIR --start-from WEIGHTS`.
 
-Only the memory is trained (encoder, attention, pointers); the network for images stays bit for bit what it was. Reads
-photographs and one film (see clips.py); writes `state.pt` every two minutes, `log.jsonl`, and `nano.safetensors` (image network
-and averaged memory) into --out. Started again with the same --out it goes on where it stopped.
+Only the memory is trained (encoder, attention, pointers), and the decoder's small head that says whether the object is there;
+the masks of single images stay bit for bit what they were. Reads photographs and one film (see clips.py); writes `state.pt`
+every two minutes, `log.jsonl`, and `nano.safetensors` (image network and averaged memory) into --out. Started again with the
+same --out it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -28,13 +29,23 @@ from pointcut.nets.decoder import ImageFeatures
 from pointcut.nets.memory import MASK_SCALE, MASK_SHIFT, Memory
 from pointcut.nets.prompts import FOREGROUND, PADDING, Prompts
 from pointcut.nets.sam2 import NANO, Sam2
+from pointcut.segment.devices import keep_freed_memory
+from pointcut.video.engine import ABSENT
+
+TAUGHT = ("memory.", "mask_decoder.pred_obj_score_head.")
+"""How the names of the trained parameters begin."""
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--start-from", type=Path, required=True, help="weights of the image network, or of an earlier run")
+    parser.add_argument(
+        "--start-from", type=Path, required=True, help="weights of the image network, and of the memory if they hold one"
+    )
+    parser.add_argument(
+        "--memory-from", type=Path, help="weights whose memory to go on with, over an image network trained since"
+    )
     parser.add_argument("--minutes", type=float, default=50)
     parser.add_argument("--side", type=int, default=384)
     parser.add_argument("--clips", type=int, default=4)
@@ -52,6 +63,8 @@ class MemoryTrainer:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.device = torch.device(args.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         torch.manual_seed(args.seed)
         self.net = NANO.build().to(self.device)
         self.start = load_file(args.start_from, device=str(self.device))
@@ -59,20 +72,26 @@ class MemoryTrainer:
         missing, unexpected = self.net.load_state_dict(image_part, strict=False)
         if unexpected or any(not name.startswith("memory.") for name in missing):
             raise SystemExit(f"{args.start_from}: is not an image network of nano")
-        self.net.eval().requires_grad_(False)
-        self.memory.requires_grad_(True)
+        self.net.eval()
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad_(name.startswith(TAUGHT))
         begin(self.memory)
+        if args.memory_from:
+            self.start |= {
+                k: v for k, v in load_file(args.memory_from, device=str(self.device)).items() if k.startswith("memory.")
+            }
         learnt = {k.removeprefix("memory."): v for k, v in self.start.items() if k.startswith("memory.")}
         if learnt:
             self.memory.load_state_dict(learnt)
-        self.optimiser = torch.optim.AdamW(self.memory.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.02)
-        self.average = {k: v.clone() for k, v in self.memory.state_dict().items()}
+        taught = [p for p in self.net.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(taught, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.02)
+        self.average = {k: v.clone() for k, v in self.taught.items()}
         self.step, self.seconds = 0, 0.0
         args.out.mkdir(parents=True, exist_ok=True)
         self.path = args.out / "state.pt"
         if self.path.exists():
             state = torch.load(self.path, map_location=self.device, weights_only=True)
-            self.memory.load_state_dict(state["memory"])
+            self.net.load_state_dict(state["taught"], strict=False)
             self.optimiser.load_state_dict(state["optimiser"])
             self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
             print(f"resumed at step {self.step}, {self.seconds / 60:.1f} min", flush=True)
@@ -85,9 +104,13 @@ class MemoryTrainer:
         assert self.net.memory is not None
         return self.net.memory
 
+    @property
+    def taught(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.net.state_dict().items() if name.startswith(TAUGHT)}
+
     def save(self) -> None:
         state = {
-            "memory": self.memory.state_dict(),
+            "taught": self.taught,
             "optimiser": self.optimiser.state_dict(),
             "average": self.average,
             "step": self.step,
@@ -95,8 +118,7 @@ class MemoryTrainer:
         }
         torch.save(state, self.path.with_suffix(".tmp"))
         os.replace(self.path.with_suffix(".tmp"), self.path)
-        weights = {k: v for k, v in self.start.items() if not k.startswith("memory.")}
-        weights |= {f"memory.{k}": v.half().contiguous() for k, v in self.average.items()}
+        weights = self.start | {k: v.half().contiguous() for k, v in self.average.items()}
         metadata = {"format": "pointcut", "model": "nano", "memory_steps": str(self.step)}
         save_file(weights, self.args.out / "nano.tmp", metadata=metadata)
         os.replace(self.args.out / "nano.tmp", self.args.out / "nano.safetensors")
@@ -125,12 +147,12 @@ class MemoryTrainer:
             loss, ious = tracking_loss(self.net, self.memory, Clips(*(x.to(self.device) for x in clips)), rng)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.memory.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_([p for p in self.net.parameters() if p.requires_grad], 1.0)
         self.optimiser.step()
         self.step += 1
         keep = min(0.998, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for name, value in self.memory.state_dict().items():
+            for name, value in self.taught.items():
                 self.average[name].lerp_(value, 1 - keep)
         if self.step % 20 == 0:
             row = {"step": self.step, "minutes": round(self.seconds / 60, 2), "loss": round(loss.item(), 4), "ious": ious}
@@ -162,43 +184,72 @@ def tracking_loss(net: Sam2, memory: Memory, clips: Clips, rng: np.random.Genera
     )
     first = (clips.masks[:, 0] == 1).float()[:, None]
     bare = each[0]
-    if rng.random() < 0.6:
-        logits, _, token = candidates(net, bare, nothing._replace(masks=memory.mask_downsample(first)), [0])
+    loss, ious, told = torch.zeros((), device=there.device), [], rng.random()
+    if told < 0.5:
+        logits, _, token, _ = candidates(net, bare, nothing._replace(masks=memory.mask_downsample(first)), [0])
         known = first
     else:
-        said = Prompts(points=clips.clicks[:, None], labels=torch.full((batch, 1), FOREGROUND, device=there.device))
-        with torch.no_grad():
-            logits, scores, token = candidates(net, net.unremembered(bare), said, [1, 2, 3])
+        said = clicked(clips) if told < 0.85 else boxed(first)
+        logits, scores, token, presence = candidates(net, net.unremembered(bare), said, [1, 2, 3])
+        loss = loss + 0.3 * F.softplus(-presence).mean()  # what is pointed at is there
         logits, token = best_of(logits, scores, token)
         known = at_full_size(logits, clips.images.shape[-1]).sigmoid() if rng.random() < 0.5 else first
     bank = [memory.remember(bare.embedding, known, there)]
     pointers = [memory.pointer(token[:, 0], there)]
-    loss, ious = torch.zeros((), device=there.device), []
     for t in range(1, frames):
         slots = [(0, bank[0]), *((t - i, bank[i]) for i in range(1, t))]
         times = [(t - i, pointers[i]) for i in range(t)]
-        embedding = memory.recall(each[t].embedding, slots, times, 15)
-        logits, scores, tokens = candidates(net, each[t]._replace(embedding=embedding), nothing, [1, 2, 3])
+        begun = memory.begin(each[t].embedding)
+        embedding = memory.recall(begun, seen.embedding.shape[2:], slots, times, 15)
+        logits, scores, tokens, presence = candidates(net, each[t]._replace(embedding=embedding), nothing, [1, 2, 3])
         target = target_of(clips.masks[:, t])
-        losses = mask_losses(logits, target)
+        present = (clips.masks[:, t] == 1).flatten(1).any(1).float()  # (B,)
+        loss = loss + 0.3 * F.binary_cross_entropy_with_logits(presence[:, 0], present)
+        losses, truth = mask_losses(logits, target), true_ious(logits, target)
         # Nothing says which candidate is meant, so all should be the object; the one that is taken counts most.
-        taken = losses.gather(1, scores.argmax(1, keepdim=True))
-        loss = loss + taken.mean() + 0.5 * losses.mean() + 0.3 * F.mse_loss(scores.float(), true_ious(logits, target))
+        taken = losses.gather(1, scores.argmax(1, keepdim=True))[:, 0]
+        wrong = taken + 0.5 * losses.mean(1) + 0.3 * (scores.float() - truth).square().mean(1)
+        loss = loss + (wrong * present).sum() / present.sum().clamp(min=1)
         logits, token = best_of(logits, scores, tokens)
-        ious.append(round(true_ious(logits, target).mean().item(), 3))
-        bank.append(memory.remember(each[t].embedding, at_full_size(logits, clips.images.shape[-1]).sigmoid(), there))
-        pointers.append(memory.pointer(token[:, 0], there))
+        right = (presence[:, 0] > 0) == (present > 0)
+        ious.append(round(torch.where(present > 0, true_ious(logits, target)[:, 0], right.float()).mean().item(), 3))
+        # What follows is built on what was found, mistakes included, as it will be.
+        found = (presence > 0).float()
+        logits = torch.where(presence[..., None, None] > 0, logits, ABSENT)
+        bank.append(memory.remember(each[t].embedding, at_full_size(logits, clips.images.shape[-1]).sigmoid(), found))
+        pointers.append(memory.pointer(token[:, 0], found))
     return loss / (frames - 1), ious
 
 
-def candidates(net: Sam2, features: ImageFeatures, prompts: Prompts, which: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (B, K, h, w), scores (B, K) and tokens (B, K, C) of some of the four masks, each picture with its own prompt."""
+def clicked(clips: Clips) -> Prompts:
+    """One click in each clip's object."""
+    labels = torch.full((len(clips.clicks), 1), FOREGROUND, device=clips.clicks.device)
+    return Prompts(points=clips.clicks[:, None], labels=labels)
+
+
+def boxed(masks: Tensor) -> Prompts:
+    """The box of each mask (B, 1, S, S)."""
+    places = torch.arange(masks.shape[-1], device=masks.device, dtype=torch.float32)
+    corners = []
+    for axis in (2, 3):  # columns, rows
+        there = masks.amax(axis)[:, 0] > 0  # (B, S)
+        corners.append((torch.where(there, places, torch.inf).amin(1), torch.where(there, places, -1).amax(1) + 1))
+    (x0, x1), (y0, y1) = corners
+    return Prompts(boxes=torch.stack([x0, y0, x1, y1], dim=1))
+
+
+def candidates(net: Sam2, features: ImageFeatures, prompts: Prompts, which: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Some of the four masks, each picture with its own prompt.
+
+    Returns logits (B, K, h, w), scores (B, K), tokens (B, K, C), and the logit that there is an object at all (B, 1).
+    """
     encoder, decoder = net.prompt_encoder, net.mask_decoder
     tokens = encoder(prompts)
     image = decoder.image_side(features, tokens.dense, encoder.dense_positions())
     decoded = decoder.decode(image, tokens.sparse)
     logits = decoder.draw(image, decoded, decoder.upscale(image, decoded.cells), which)
-    return logits.float(), decoded.scores[:, which], decoded.mask_tokens[:, which]
+    assert decoded.object_score is not None
+    return logits.float(), decoded.scores[:, which], decoded.mask_tokens[:, which], decoded.object_score.float()
 
 
 def best_of(logits: Tensor, scores: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

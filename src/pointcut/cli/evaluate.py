@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import InputError
 from ..weights.specs import Precision
 from .options import DeviceName, ModelName, PrecisionName
 from .output import emit, progress_bar, say
@@ -27,6 +28,15 @@ def evaluate(
     ] = True,
     films: Annotated[
         int, typer.Option("--films", min=0, metavar="FRAMES", help="Follow objects through the films among them instead: J&F.")
+    ] = 0,
+    cut_away: Annotated[
+        int,
+        typer.Option(
+            "--cut-away",
+            min=0,
+            metavar="FRAMES",
+            help="Also interrupt each film by so much of another: is it noticed?",
+        ),
     ] = 0,
     sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE", help="Draw the worst cases into a picture.")] = None,
     as_json: Annotated[
@@ -48,8 +58,10 @@ def evaluate(
     from ..segment.segmenter import load
 
     if films:
-        follow_films(data, films, model, device, precision, baselines, as_json)
+        follow_films(data, films, cut_away, model, device, precision, baselines, as_json)
         return
+    if cut_away:
+        raise InputError("--cut-away interrupts films: say how many frames of each with --films FRAMES")
     pictures = list(examples(data, every))
     own = Model(model, load(model, device=device, precision=precision))
     contenders: list[Contender] = [own]
@@ -71,19 +83,26 @@ def evaluate(
 
 
 def follow_films(
-    data: Path, frames: int, model: str, device: str, precision: Precision, baselines: bool, as_json: bool
+    data: Path, frames: int, cut_away: int, model: str, device: str, precision: Precision, baselines: bool, as_json: bool
 ) -> None:
     """Judges tracking: from the first frame's mask and from one click."""
-    from ..evaluate import video
+    from ..evaluate import absence, video
     from ..segment.segmenter import load
 
     segmenter = load(model, device=device, precision=precision)
     followers: list[video.Follower] = [video.FromMask(segmenter), video.FromClick(segmenter)]
     if baselines:
         followers += [video.Repeated(), video.OpticalFlow()]
+    films = list(video.films(data, frames))
     with progress_bar("following") as progress:
-        rows = video.judge_films(followers, list(video.films(data, frames)), progress)
+        rows = video.judge_films(followers, films, progress)
+    gone = []
+    if cut_away:
+        with progress_bar("interrupting") as progress:
+            gone = absence.judge_absences(followers, films, cut_away, progress)
     if as_json:
-        emit({"model": model, "films": rows})
-    else:
-        print(video.films_table(rows))
+        emit({"model": model, "films": rows} | ({"absence": gone} if cut_away else {}))
+        return
+    print(video.films_table(rows))
+    if cut_away:
+        print(f"\n{absence.absence_table(gone)}")
