@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from pointcut import rle
+from pointcut.weights import specs
 
 from conftest import PHOTOS
 
@@ -231,7 +232,7 @@ def test_models(run: Callable[..., Done]) -> None:
     assert len(rows) == 12
     assert [r["name"] for r in rows if r["path"]] == ["nano"]
     assert "sam2.1-tiny" in run("models").stdout
-    assert run("models", "where", "nano").stdout.strip().endswith("nano.safetensors")
+    assert run("models", "where", "nano").stdout.strip().endswith(specs.BUILT_IN.name)
     absent = run("models", "where", "sam-vit-b")
     assert (absent.returncode, "models pull sam-vit-b" in absent.stderr) == (1, True)
     assert run("models", "verify").stdout.startswith("nano: ok")

@@ -1,7 +1,8 @@
 """Puts a trained model into the package: `python training/nano/export.py RUN_FOLDER`.
 
 Reads RUN_FOLDER/nano.safetensors (the averaged weights, half precision), checks that it loads and fits, and writes it with its
-SHA-256 to src/pointcut/weights/. Prints what the model card needs.
+SHA-256 to src/pointcut/weights/, under the name in `specs.BUILT_IN`: first give that a new number and remove the old file.
+Prints what the model card needs.
 """
 
 from __future__ import annotations

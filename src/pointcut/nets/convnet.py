@@ -33,7 +33,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = ConvNorm(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.conv2(F.relu(self.conv1(x))))
+        return F.relu_(self.conv2(F.relu_(self.conv1(x))).add_(x))
 
 
 class Stage(nn.Module):
@@ -45,7 +45,7 @@ class Stage(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(F.relu(self.down(x)))
+        return self.blocks(F.relu_(self.down(x)))
 
 
 class ConvNet(nn.Module):
@@ -67,7 +67,7 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor, heads: Sequence[nn.Conv2d]) -> list[Tensor]:
         """(B, 3, H, W) -> four maps, finest first, each through its head, a 1x1 convolution."""
-        x = F.relu(self.stem(x))
+        x = F.relu_(self.stem(x))
         maps = []
         for stage, head in zip(self.stages, heads, strict=True):
             x = stage(x)

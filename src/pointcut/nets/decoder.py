@@ -37,7 +37,8 @@ class ImageSide(NamedTuple):
     """One image, ready for prompts: its features and what the decoder computes of them once."""
 
     features: ImageFeatures
-    tokens: ImageTokens
+    tokens: ImageTokens | None
+    """None where prompts are drawn: each brings its own."""
     quarters: Tensor | None
     """SAM 2: (B, S, C) what is added to each cell's four quarters (C/4 channels each), the layer's bias in it; SAM 1: None."""
     sixteenths: Tensor | None
@@ -162,6 +163,7 @@ class MaskDecoder(nn.Module):
             own.insert(0, self.obj_score_token.weight)
         own_tokens = torch.cat(own)  # (5|6, C)
         tokens = torch.cat([own_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (N, 5|6 + T, C)
+        assert image.tokens is not None, "a drawn prompt has its own"
         tokens, cells = self.transformer(tokens, image.tokens, wanted=len(own_tokens))
         object_score = None
         if self.config.object_score:

@@ -38,6 +38,8 @@ class Promptable(nn.Module, ABC):
 
     def image_side(self, features: ImageFeatures) -> ImageSide:
         """All that prompts without a mask need of one image (B = 1), computed once."""
+        if self.prompt_encoder.config.drawn:
+            return ImageSide(features, None, *self.mask_decoder.finer_parts(features))
         nothing = self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
         return self.mask_decoder.image_side(features, nothing, self.prompt_encoder.dense_positions())
 
@@ -55,7 +57,8 @@ class Promptable(nn.Module, ABC):
         """The image's side with the prompts' dense part in it, and their tokens (N, T, C): what `decode` takes."""
         tokens = self.prompt_encoder(prompts)
         if tokens.dense is not None:
-            side = self.mask_decoder.tokens_of(image.features.embedding, tokens.dense, image.tokens.positions)
+            places = self.prompt_encoder.dense_positions()
+            side = self.mask_decoder.tokens_of(image.features.embedding, tokens.dense, places)
             image = image._replace(tokens=side)
         return image, tokens.sparse
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 from ..errors import UnknownModel
 
-BUILT_IN = Path(__file__).parent / "nano.safetensors"
-"""The built-in model's weights, in the package."""
+BUILT_IN = Path(__file__).parent / "nano-3.safetensors"
+"""The built-in model's weights, in the package; the third that were shipped."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """What weight files are called; in a folder they are looked for in this order."""
@@ -59,7 +59,7 @@ def _sam2(version: str, size: str, day: str, parameters: float) -> ModelSpec:
     return ModelSpec(f"{prefix}-{size}", f"SAM {version}", hub, file, file, url, "Apache-2.0", parameters)
 
 
-NANO = ModelSpec("nano", "SAM 2", "", "", "nano.safetensors", "", "Apache-2.0", 6.0)
+NANO = ModelSpec("nano", "SAM 2", "", "", BUILT_IN.name, "", "Apache-2.0", 6.0)
 """The built-in model: trained by this project, works offline."""
 
 MODELS: tuple[ModelSpec, ...] = (
