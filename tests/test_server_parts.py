@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -85,6 +86,28 @@ def test_full_late_and_left(gate: Gate) -> None:
     lane.close()
     with pytest.raises(Busy):
         lane.submit(6, 1)
+
+
+def test_several_threads_of_a_lane() -> None:
+    """What only waits for somebody else waits beside its like, and no more of it than was said."""
+    meet, alone = threading.Barrier(2), threading.Lock()
+    running = most = 0
+
+    def work(tasks: Sequence[int]) -> list[int]:
+        nonlocal running, most
+        with alone:
+            running += 1
+            most = max(most, running)
+        meet.wait(10)
+        with alone:
+            running -= 1
+        return [-task for task in tasks]
+
+    lane: Lane[int, int] = Lane("t", work, most=10, threads=2)
+    jobs = [lane.submit(task, 10) for task in range(4)]
+    assert [job.future.result(10) for job in jobs] == [0, -1, -2, -3]
+    assert most == 2
+    lane.close()
 
 
 def test_closing_cancels_what_waits(gate: Gate) -> None:

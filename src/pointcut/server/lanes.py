@@ -1,4 +1,4 @@
-"""Lanes: threads that do one kind of work each, so that a click never waits behind an encoding.
+"""Lanes: a thread for each kind of work, or several where it waits for others, so that a click never waits behind an encoding.
 
 A lane takes tasks from a bounded queue, in order. Tasks of the same kind that wait together may be done together. A task whose
 deadline has passed or whose asker has left is not begun.
@@ -43,10 +43,10 @@ class Job(Generic[Task, Answer]):
 
 
 class Lane(Generic[Task, Answer]):
-    """One thread and its queue.
+    """A queue and its threads.
 
-    work: answers tasks of one kind, in order. most: how many may wait. together: how many are done at once.
-    kind: tasks of equal kinds may be done together.
+    work: answers tasks of one kind, in order. most: how many may wait. together: how many are done at once, in one call.
+    kind: tasks of equal kinds may be done together. threads: how many such calls run beside one another.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Lane(Generic[Task, Answer]):
         *,
         most: int,
         together: int = 1,
+        threads: int = 1,
         kind: Callable[[Task], Hashable] = lambda _: None,
         report: Callable[[int, float], None] = lambda _count, _seconds: None,
     ) -> None:
@@ -64,8 +65,9 @@ class Lane(Generic[Task, Answer]):
         self._jobs: deque[Job[Task, Answer]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name=f"pointcut-{name}", daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._run, name=f"pointcut-{name}", daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -82,13 +84,14 @@ class Lane(Generic[Task, Answer]):
         return job
 
     def close(self) -> None:
-        """Ends the thread; what waits is cancelled."""
+        """Ends the threads; what waits is cancelled."""
         with self._changed:
             self._closed = True
             for job in self._jobs:
                 job.cancel()
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while True:

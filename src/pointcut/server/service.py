@@ -81,11 +81,18 @@ class Service:
         )
         self.films: Lane[Callable[[], Any], Any] = self._lane("film")
         self.searches: Lane[Callable[[], Any], Any] = self._lane("search")
-        self.questions: Lane[Callable[[], Any], Any] = self._lane("describe")
+        asked = self.describer.concurrency if self.describer else 1
+        self.questions: Lane[Callable[[], Any], Any] = self._lane("describe", threads=asked)
         self.lanes = (self.decodes, self.encodes, self.clicks, self.long, self.films, self.searches, self.questions)
 
-    def _lane(self, name: str) -> Lane[Callable[[], Any], Any]:
-        return Lane(name, lambda tasks: [task() for task in tasks], most=self.limits.queue, report=self._reporter(name))
+    def _lane(self, name: str, threads: int = 1) -> Lane[Callable[[], Any], Any]:
+        return Lane(
+            name,
+            lambda tasks: [task() for task in tasks],
+            most=self.limits.queue,
+            threads=threads,
+            report=self._reporter(name),
+        )
 
     def _reporter(self, lane: str) -> Callable[[int, float], None]:
         def report(tasks: int, seconds: float) -> None:
