@@ -25,6 +25,7 @@ from pointcut.cli.main import app
 from pointcut.errors import InputError, InvalidPrompt, ModelError, OutputError
 from pointcut.images import MAX_PIXELS
 from pointcut.video.bank import POINTERS
+from pointcut.video.camera import DRIVERS
 from pointcut.video.engine import alike
 from pointcut.video.frames import KEPT, natural, open_frames
 
@@ -86,6 +87,20 @@ def test_gifs_and_arrays_and_streams(tmp_path: Path) -> None:
         stream[0]
     with pytest.raises(IndexError):
         stream[20]
+
+
+def test_a_camera(monkeypatch: pytest.MonkeyPatch, nano: pointcut.Segmenter) -> None:
+    """FFmpeg draws the pictures; that there is no camera here is what the second half is about."""
+    monkeypatch.setitem(DRIVERS, sys.platform, ("lavfi", "testsrc=size={}x48:rate=10"))
+    tracker = nano.track("camera:64")
+    tracker.prompt(0, 1, boxes=(10, 10, 40, 40))
+    assert [frame.segments.image.shape for frame in tracker.run(end=3)] == [(48, 64, 3)] * 3
+    monkeypatch.setitem(DRIVERS, sys.platform, ("lavfi", "/no/camera{}"))
+    with pytest.raises(InputError, match="camera:7: no such camera"):
+        open_frames("camera:7")
+    monkeypatch.delitem(DRIVERS, sys.platform)
+    with pytest.raises(InputError, match="generator"):
+        open_frames("camera:7")
 
 
 def test_rotation_is_honoured(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ FrameSource: TypeAlias = "str | os.PathLike[str] | Sequence[np.ndarray] | Iterab
 KEPT = 8
 """Frames of a film or stream that are kept after they were given out."""
 
+CAMERA = "camera:"
+"""How the name of a camera begins."""
+
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
@@ -85,19 +88,15 @@ class StreamedFrames(Frames):
 
 
 def open_frames(source: FrameSource, *, max_pixels: int = MAX_PIXELS) -> Frames:
-    """A film (mp4, mov, mkv, webm, avi, gif; extra `video`), a folder of pictures in natural order, arrays, or a generator.
+    """A film (mp4, mov, mkv, webm, avi, gif; extra `video`), a folder of pictures in natural order, arrays, a generator, or a
+    camera ("camera:0", extra `video`).
 
     Raises InputError or UnreadableImage.
     """
     if isinstance(source, Frames):
         return source
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if path.is_dir():
-            return ListedFrames(pictures_in(path))
-        from .films import FilmFrames
-
-        return FilmFrames(path, max_pixels=max_pixels)
+        return _named(source, max_pixels)
     if isinstance(source, np.ndarray) and source.ndim == 4:
         return ListedFrames(list(source))
     if isinstance(source, list | tuple):
@@ -105,6 +104,19 @@ def open_frames(source: FrameSource, *, max_pixels: int = MAX_PIXELS) -> Frames:
     if isinstance(source, Iterable) and not isinstance(source, np.ndarray | str):
         return StreamedFrames(source)
     raise InputError(f"expected a video file, a folder, or frames as arrays (H, W, 3), got {type(source).__name__}")
+
+
+def _named(source: str | os.PathLike[str], max_pixels: int) -> Frames:
+    if isinstance(source, str) and source.startswith(CAMERA):
+        from .camera import camera_frames
+
+        return StreamedFrames(camera_frames(source))
+    path = Path(source)
+    if path.is_dir():
+        return ListedFrames(pictures_in(path))
+    from .films import FilmFrames
+
+    return FilmFrames(path, max_pixels=max_pixels)
 
 
 def pictures_in(folder: Path) -> list[Path]:
