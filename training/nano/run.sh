@@ -10,4 +10,6 @@ PYTHON=${PYTHON:-.venv/bin/python}
 "$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT" --device cuda --workers "${WORKERS:-12}" --stop-after 9.5 \
   --objects 4 --phase 256:64:8 --phase 384:48:6 --phase 512:32:10 "$@"
 tail -n 1 "$OUT/log.jsonl"
-echo "When the minutes reach 24: $PYTHON training/nano/export.py $OUT"
+echo "When the minutes reach 24, the memory (nine minutes), and into the package:"
+echo "  $PYTHON training/nano/train_memory.py --data $DATA --out $OUT/memory --start-from $OUT/nano.safetensors --minutes 9 --clips 24"
+echo "  $PYTHON training/nano/export.py $OUT/memory"
