@@ -111,9 +111,7 @@ def test_corrective_clicks_fall_on_what_is_wrong() -> None:
         assert (share[i, y, x] > 0.5) != (logits[i, y, x] > 0)
 
 
-def arguments(
-    data: Path, out: Path, minutes: float, optimiser: str = "adamw", teach: str = "all", start_from: Path | None = None
-) -> argparse.Namespace:
+def arguments(data: Path, out: Path, minutes: float, optimiser: str) -> argparse.Namespace:
     return argparse.Namespace(
         data=data,
         out=out,
@@ -124,9 +122,8 @@ def arguments(
         device="cpu",
         workers=0,
         stop_after=float("inf"),
-        start_from=start_from,
+        start_from=None,
         optimiser=optimiser,
-        teach=teach,
     )
 
 
@@ -154,18 +151,6 @@ def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path, optimiser: s
     model = pointcut.load(tmp_path / "nano.safetensors", device="cpu")
     assert model.name == "nano"
     assert len(model.encode(np.zeros((30, 40, 3), np.uint8)).segment(points=[(3, 3)])) == 3
-
-
-def test_scores_alone_are_taught(data: Path, tmp_path: Path) -> None:
-    trainer = Trainer(arguments(data, tmp_path, 1, teach="scores", start_from=specs.BUILT_IN))
-    trainer.resize(64)
-    before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
-    batch = next(iter(trainer.batches(trainer.phases[0])))
-    for _ in range(2):
-        trainer.train_step(batch, trainer.phases[0])
-    changed = {name for name, value in trainer.net.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed
-    assert all(name.startswith("mask_decoder.iou_prediction_head.") for name in changed)
 
 
 def test_clips_move_and_keep_their_object(data: Path) -> None:

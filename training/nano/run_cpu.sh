@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Trains the built-in model on a CPU, in three legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58 on 2 of an AMD
-# EPYC, all shared with other work; its scores in 7 more, its memory in 43 and 24. Cost: one laptop, six hours.
-# Seeds 20261120 to 20261125.
+# EPYC, all shared with other work; its memory in 43 and 23 more. Cost: one laptop, six hours. Seeds 20261120 to 20261125.
 # Stop it at any time and start it again: it goes on where its last save (every two minutes) was.
 #   DATA=folder of training sets   OUT=folder of the run
 set -euo pipefail
@@ -18,15 +17,12 @@ PYTHON=${PYTHON:-.venv/bin/python}
 # The third goes on with Muon (a trial is told in README.md), and with fewer composites.
 "$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/third" --device cpu --start-from "$OUT/second/nano.safetensors" \
   --optimiser muon --lr 6e-4 --seed 20261123 --phase 384:10:33:0.3 --phase 512:6:25:0.2 "$@"
-# Scores alone, on photographs as they are.
-"$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/scores" --device cpu --start-from "$OUT/third/nano.safetensors" \
-  --teach scores --lr 1e-3 --seed 20261124 --phase 512:8:7:0 "$@"
-# The memory for tracking comes last, with the image network frozen: 26 minutes on small clips, then 17 on larger ones; and 24 more
+# The memory for tracking comes last, with the image network frozen: 26 minutes on small clips, then 17 on larger ones; and 23 more
 # on clips in which objects leave. (The weights that are shipped got the first 43 over the second leg's image network.)
 CLIPS=("$PYTHON" training/nano/train_memory.py --data "$DATA" --device cpu)
-"${CLIPS[@]}" --out "$OUT/memory-first" --start-from "$OUT/scores/nano.safetensors" --side 256 --clips 6 --frames 4 --minutes 26 --lr 1e-3
+"${CLIPS[@]}" --out "$OUT/memory-first" --start-from "$OUT/third/nano.safetensors" --side 256 --clips 6 --frames 4 --minutes 26 --lr 1e-3
 "${CLIPS[@]}" --out "$OUT/memory-second" --start-from "$OUT/memory-first/nano.safetensors" --side 384 --clips 4 --frames 5 \
   --minutes 17 --lr 4e-4 --seed 20261122
 "${CLIPS[@]}" --out "$OUT/memory" --start-from "$OUT/memory-second/nano.safetensors" --side 384 --clips 4 --frames 5 \
-  --minutes 24 --lr 6e-4 --seed 20261125
+  --minutes 23 --lr 6e-4 --seed 20261125
 "$PYTHON" training/nano/export.py "$OUT/memory"

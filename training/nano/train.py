@@ -64,7 +64,6 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--objects", type=int, default=3, help="objects asked for in each picture")
     parser.add_argument("--lr", type=float, default=8e-4)
-    parser.add_argument("--teach", choices=("all", "scores"), default="all", help="scores: all but the IoU head stays as it is")
     parser.add_argument("--optimiser", choices=("adamw", "muon"), default="adamw")
     parser.add_argument("--seed", type=int, default=20261120)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -90,9 +89,6 @@ class Trainer:
         if args.start_from:
             start = load_file(args.start_from, device=str(self.device))
             self.net.load_state_dict({name: value for name, value in start.items() if not name.startswith("memory.")})
-        if args.teach == "scores":
-            self.net.requires_grad_(False)
-            self.net.mask_decoder.iou_prediction_head.requires_grad_(True)
         self.optimiser = MuonAndAdamW(self.net, args.lr, WEIGHT_DECAY) if args.optimiser == "muon" else adamw(self.net, args.lr)
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.step, self.seconds = 0, 0.0
@@ -164,7 +160,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.args.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
         rng = np.random.default_rng([self.args.seed, self.step])
-        self.net.train(self.args.teach == "all")  # in training, batch normalisation would change
+        self.net.train()
         with torch.autocast(self.device.type, torch.bfloat16):
             loss, report = interaction_loss(self.net, Batch(*(x.to(self.device) for x in batch)), rng)
         self.optimiser.zero_grad(set_to_none=True)
