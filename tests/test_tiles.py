@@ -61,16 +61,19 @@ def best_ious(cut: pointcut.Segments, truth: list[np.ndarray]) -> list[float]:
 
 def test_everything_does_not_depend_on_the_grid(nano: pointcut.Segmenter, scene: tuple[np.ndarray, list[np.ndarray]]) -> None:
     image, truth = scene
+    known: list[list[float]] = []
     seen: list[tuple[int, int]] = []
     for tiling in (Tiling(384, 96), Tiling(512, 160)):
         cut = everything_in(nano, Whole(image), tiling, CONFIG, lambda *now: seen.append(now))
-        assert min(best_ious(cut, truth)) > 0.9, (tiling, best_ious(cut, truth))
+        known.append(best_ious(cut, truth))
+        assert min(known[-1]) > 0.85, (tiling, known)  # how well the model knows discs
         for layer in tiling.layers(image.shape[:2])[:-1]:
             for window in layer:  # a cut mask would have a long straight side just there
                 for edge in {window.x0, window.x1} - {0, 900}:
                     sides = [int((box[[0, 2]] == edge).sum()) for box in cut.boxes_xyxy]
                     long = [mask for mask, hit in zip(cut.rle(), sides, strict=True) if hit and rle.area(mask) > 5000]
                     assert all(_column(mask, edge) < 60 for mask in long), (tiling, edge)
+    np.testing.assert_allclose(*known, atol=0.06)
     assert seen[0] == (1, sum(map(len, Tiling(384, 96).layers(image.shape[:2]))))
 
 

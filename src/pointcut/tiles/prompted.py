@@ -17,6 +17,9 @@ from .windows import Window
 SIDE = 1024
 """Of the first window, in the picture's pixels."""
 
+SURE = 0.5
+"""The score from which an answer is taken as it is."""
+
 
 @dataclass(frozen=True, eq=False)
 class Windowed:
@@ -27,6 +30,16 @@ class Windowed:
     window: Window
     size: tuple[int, int]
     """(height, width) of the large picture."""
+
+    @property
+    def score(self) -> float:
+        return float(self.cut.best.scores[0])
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the best mask reaches an edge beyond which the picture goes on."""
+        best = self.cut.best.boxes_xyxy * self.window.factor + np.array([self.window.x0, self.window.y0] * 2)
+        return bool(self.window.cuts(best, self.size).any())
 
     @property
     def placed(self) -> Segments:
@@ -52,8 +65,10 @@ def segment_in(
 ) -> Windowed:
     """One object: points (T, 2), labels (T,), box (4,), all in the large picture's pixels.
 
-    side: of the first window. It grows while the prompt takes more than half of it, and while the best mask reaches an edge
-    beyond which the picture goes on; so what is found does not depend on any grid. Raises InvalidPrompt, and as reading does.
+    side: of the first window. It grows while the prompt takes more than half of it, while the best mask reaches an edge beyond
+    which the picture goes on, and while the model is unsure, as it is where all it sees is the inside of something; so what is
+    found does not depend on any grid. Where it stays unsure, its surest answer counts. Raises InvalidPrompt, and what reading
+    raises.
     """
     size = picture.height, picture.width
     prompts = parse_prompts(points, labels, boxes, None, size)
@@ -62,13 +77,16 @@ def segment_in(
     x0, y0, x1, y1 = extent(prompts[0])
     while 2 * max(x1 - x0, y1 - y0) > side and side < max(size):
         side *= 2
+    unsure = []
     while True:
         window = around((x0 + x1) / 2, (y0 + y1) / 2, side, size)
-        cut = _asked(model, window.read(picture), prompts[0], window, multimask)
-        found = Windowed(cut, window, size)
-        best = cut.best.boxes_xyxy * window.factor + np.array([window.x0, window.y0] * 2)
-        if side >= max(size) or not window.cuts(best, size).any():
+        found = Windowed(_asked(model, window.read(picture), prompts[0], window, multimask), window, size)
+        if found.score >= SURE and not found.cut_off:
             return found
+        if not found.cut_off:
+            unsure.append(found)
+        if side >= max(size):
+            return max(unsure, key=lambda one: one.score, default=found)
         side *= 2
 
 
