@@ -18,7 +18,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 "$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/third" --device cpu --start-from "$OUT/second/nano.safetensors" \
   --optimiser muon --lr 6e-4 --seed 20261123 --phase 384:10:33:0.3 --phase 512:6:25:0.2 "$@"
 # The memory for tracking comes last, with the image network frozen: 26 minutes on small clips, then 17 on larger ones; and 23 more
-# on clips in which objects leave. (The weights that are shipped got the first 43 over the second leg's image network.)
+# on clips in which objects leave. The weights that are shipped got the first 43 over the second leg's image network.
 CLIPS=("$PYTHON" training/nano/train_memory.py --data "$DATA" --device cpu)
 "${CLIPS[@]}" --out "$OUT/memory-first" --start-from "$OUT/third/nano.safetensors" --side 256 --clips 6 --frames 4 --minutes 26 --lr 1e-3
 "${CLIPS[@]}" --out "$OUT/memory-second" --start-from "$OUT/memory-first/nano.safetensors" --side 384 --clips 4 --frames 5 \
