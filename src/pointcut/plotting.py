@@ -26,7 +26,7 @@ def show(segments: Segments, *, title: str | None = None) -> Figure:
 
     Raises MissingExtra without matplotlib.
     """
-    plt = _pyplot()
+    plt = pyplot_or_error()
     figure, axes = plt.subplots(1, max(1, len(segments)), figsize=(5 * max(1, len(segments)), 5), squeeze=False)
     for axis, cut in zip(axes[0], segments, strict=False):
         axis.imshow(cut.image)
@@ -55,7 +55,7 @@ def draw_bars(panels: Mapping[str, Mapping[str, Sequence[float]]], path: str | P
     contender without a value is left out of that panel. Writes a PNG, SVG or PDF by the path's ending. Raises MissingExtra,
     OutputError.
     """
-    _pyplot()
+    pyplot_or_error()
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(name for bars in panels.values() for name in bars))
@@ -90,7 +90,7 @@ def _show_prompt(prompt: Prompt, axis: Axes) -> None:
         axis.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="green", linewidth=2)
 
 
-def _pyplot() -> Any:
+def pyplot_or_error() -> Any:
     try:
         from matplotlib import pyplot
     except ImportError:

@@ -40,8 +40,10 @@ def bench(
     """
     from ..bench import cold_start, cost_of_fast, machine, median_of, time_apart
     from ..images import open_image
-    from ..plotting import draw_bars
+    from ..plotting import draw_bars, pyplot_or_error
 
+    if picture is not None:
+        pyplot_or_error()  # said now, not after the rounds
     names = models or ["nano"]
     height, width = open_image(images[0]).shape[:2]
     runs: dict[tuple[str, Precision], list[Timings]] = {(name, p): [] for name in names for p in ("exact", "fast")}

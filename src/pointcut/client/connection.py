@@ -24,7 +24,7 @@ from ..images import ImageSource, open_image
 from ..index import Where
 from .films import RemoteTracker
 from .images import RemoteImage, bytes_of
-from .wire import error_from, error_of
+from .wire import error_from, error_of, given
 
 if TYPE_CHECKING:
     import httpx
@@ -96,7 +96,7 @@ class Client:
     def found(self, asked: dict[str, Any], where: Where | None, count: int, skip: int) -> list[dict[str, Any]]:
         """`/v1/index/search`. Raises as `ask` does."""
         conditions = {name: value for name, value in asdict(where or Where()).items() if value}
-        body = {name: value for name, value in asked.items() if value is not None} | conditions
+        body = given(asked) | conditions
         return self.ask("POST", "/v1/index/search", json=body | {"count": count, "skip": skip})["hits"]
 
     def ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import rle
 from ..files import replacing
-from .wire import plain
+from .wire import given, plain
 
 if TYPE_CHECKING:
     from .connection import Client
@@ -40,8 +40,7 @@ class RemoteTracker:
         """As `Tracker.prompt`; gives the frame's number and masks."""
         said: dict[str, Any] = {"points": plain(points), "labels": plain(labels), "box": plain(boxes)}
         said["mask"] = None if mask is None else rle.encode(mask)
-        body = {name: value for name, value in said.items() if value is not None}
-        return self.client.ask("POST", f"{self.path}/prompt", json={"frame": frame, "object": object_id, **body})
+        return self.client.ask("POST", f"{self.path}/prompt", json={"frame": frame, "object": object_id, **given(said)})
 
     def run(self, start: int | None = None, end: int | None = None, *, reverse: bool = False) -> Iterator[dict[str, Any]]:
         """As `Tracker.run`: a row for each frame."""

@@ -18,7 +18,7 @@ from ..errors import InvalidPrompt, ServerError
 from ..images import ImageSource, open_image
 from ..prompts import Prompt, parse_prompts
 from ..segments import Preview, Segments
-from .wire import plain
+from .wire import given, plain
 
 if TYPE_CHECKING:
     from ..draw import Background
@@ -92,7 +92,7 @@ class RemoteImage:
         asked = None if previous is None else previous.asked
         if previous is not None and asked is None:
             raise InvalidPrompt("previous must be an answer of this server about this picture")
-        body = {name: value for name, value in said.items() if value is not None}
+        body = given(said)
         if asked is not None:
             body["previous"] = asked.result
         try:
@@ -108,7 +108,7 @@ class RemoteImage:
     def preview(self, points: Any = None, labels: Any = None, boxes: ArrayLike | None = None) -> Preview:
         """As `EncodedImage.preview`."""
         said = {"points": plain(points), "labels": plain(labels), "boxes": plain(boxes), "output": ["preview"]}
-        told = self._ask("segment", {name: value for name, value in said.items() if value is not None})["preview"]
+        told = self._ask("segment", given(said))["preview"]
         return Preview(rle.decode(told["rle"]), told["score"])
 
     def segment_everything(
@@ -136,7 +136,7 @@ class RemoteImage:
         called with each piece of the answer as it comes. Raises InvalidPrompt (an empty mask), ServerError.
         """
         said = {"mask": rle.encode(mask), "ask": ask, "background": background}
-        for line in self._lines("describe", {name: value for name, value in said.items() if value is not None}):
+        for line in self._lines("describe", given(said)):
             if line["type"] == "piece" and heard is not None:
                 heard(line["text"])
             if line["type"] == "result":

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 USER_ERRORS: dict[str, type[PointcutError]] = {"invalid_prompt": InvalidPrompt, "invalid_input": InputError}
 
 
+def given(said: dict[str, Any]) -> dict[str, Any]:
+    """Without what was left out: the server has defaults of its own."""
+    return {name: value for name, value in said.items() if value is not None}
+
+
 def plain(value: Any) -> Any:
     """Arrays, and lists of them, as lists of numbers."""
     if isinstance(value, np.ndarray | np.generic):

@@ -43,6 +43,8 @@ class ImageSide(NamedTuple):
     """SAM 2: (B, S, C) what is added to each cell's four quarters (C/4 channels each), the layer's bias in it; SAM 1: None."""
     sixteenths: Tensor | None
     """SAM 2: (B, 4S, C/2) what is added to each quarter's four quarters (C/8 channels each)."""
+    positions: Tensor
+    """(1, S, C): where each cell lies."""
 
 
 class Decoded(NamedTuple):
@@ -138,7 +140,8 @@ class MaskDecoder(nn.Module):
 
     def image_side(self, features: ImageFeatures, dense: Tensor, positions: Tensor) -> ImageSide:
         """The work that belongs to the image: `dense` is (1|N, C, 1|h, 1|w), the mask prompt or its absence."""
-        return ImageSide(features, self.tokens_of(features.embedding, dense, positions), *self.finer_parts(features))
+        tokens = self.tokens_of(features.embedding, dense, positions)
+        return ImageSide(features, tokens, *self.finer_parts(features), positions)
 
     def finer_parts(self, features: ImageFeatures) -> tuple[Tensor | None, Tensor | None]:
         """`quarters` and `sixteenths` of an image's side: the part that no prompt changes."""

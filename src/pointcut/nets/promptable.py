@@ -38,10 +38,11 @@ class Promptable(nn.Module, ABC):
 
     def image_side(self, features: ImageFeatures) -> ImageSide:
         """All that prompts without a mask need of one image (B = 1), computed once."""
+        places = self.prompt_encoder.dense_positions()
         if self.prompt_encoder.config.drawn:
-            return ImageSide(features, None, *self.mask_decoder.finer_parts(features))
+            return ImageSide(features, None, *self.mask_decoder.finer_parts(features), places)
         nothing = self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
-        return self.mask_decoder.image_side(features, nothing, self.prompt_encoder.dense_positions())
+        return self.mask_decoder.image_side(features, nothing, places)
 
     def predict(self, image: ImageSide, prompts: Prompts, multimask: bool) -> Masks:
         """N prompts on one image, or (in training) on N images -> their masks: three each, or one.
@@ -57,8 +58,7 @@ class Promptable(nn.Module, ABC):
         """The image's side with the prompts' dense part in it, and their tokens (N, T, C): what `decode` takes."""
         tokens = self.prompt_encoder(prompts)
         if tokens.dense is not None:
-            places = self.prompt_encoder.dense_positions()
-            side = self.mask_decoder.tokens_of(image.features.embedding, tokens.dense, places)
+            side = self.mask_decoder.tokens_of(image.features.embedding, tokens.dense, image.positions)
             image = image._replace(tokens=side)
         return image, tokens.sparse
 

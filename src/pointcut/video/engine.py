@@ -34,6 +34,8 @@ class EncodedFrame:
     features: ImageFeatures
     finer: tuple[Tensor | None, Tensor | None]
     """What the decoder computes of the finer maps."""
+    positions: Tensor
+    """(1, S, C): where each cell lies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,8 @@ class Engine:
         """A normalised square (1, 3, S, S)."""
         encoded = self.net.encode_frame(square.to(self.net.encoding_dtype))
         features = ImageFeatures(encoded.embedding.float(), tuple(x.float() for x in encoded.high_res))
-        return EncodedFrame(features, self.net.mask_decoder.finer_parts(features))
+        finer = self.net.mask_decoder.finer_parts(features)
+        return EncodedFrame(features, finer, self.net.prompt_encoder.dense_positions())
 
     def track(
         self, frame: EncodedFrame, banks: Sequence[MemoryBank], index: int, frames: int | None, backwards: bool
@@ -149,8 +152,8 @@ class Engine:
         encoder, decoder = self.net.prompt_encoder, self.net.mask_decoder
         tokens = encoder(prompts)
         dense = encoder.no_mask_embed.weight[:, :, None, None] if tokens.dense is None else tokens.dense
-        cells = decoder.tokens_of(embedding, dense, encoder.dense_positions())
-        side = ImageSide(frame.features._replace(embedding=embedding), cells, *frame.finer)
+        cells = decoder.tokens_of(embedding, dense, frame.positions)
+        side = ImageSide(frame.features._replace(embedding=embedding), cells, *frame.finer, frame.positions)
         masks = decoder.masks(side, decoder.decode(side, tokens.sparse.expand(len(embedding), -1, -1)), multimask)
         rows, best, present = torch.arange(len(embedding), device=embedding.device), masks.scores.argmax(1), masks.object_score
         if present is None:
