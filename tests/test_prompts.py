@@ -23,6 +23,8 @@ def test_one_object() -> None:
     assert not prompt.ambiguous
     assert parse(points=[(5, 6)])[0].ambiguous
     assert parse(points=np.array([[5, 6]]))[0].labels.tolist() == [1]
+    for click in ((5, 6), [5, 6], np.array([5, 6])):
+        assert [prompt.points.tolist() for prompt in parse(points=click)] == [[[5, 6]]]
 
 
 def test_many_objects_of_uneven_length() -> None:
@@ -45,7 +47,8 @@ def test_masks() -> None:
     [
         ({}, "nothing to segment"),
         ({"points": []}, "empty"),
-        ({"points": (5, 6)}, "pairs"),
+        ({"points": (5, 6, 7)}, "pairs"),
+        ({"points": ("5", None)}, "numbers"),
         ({"points": [(5, 6, 7)]}, "pairs"),
         ({"points": "ab"}, "numbers"),
         ({"points": [(5, float("nan"))]}, "finite"),

@@ -115,7 +115,8 @@ class EncodedImage:
     ) -> Segments:
         """Masks for one object or many.
 
-        points: (T, 2) x, y in picture pixels for one object, or a list of such for N objects, each of any length.
+        points: (T, 2) x, y in picture pixels for one object, (2,) for one click, or a list of (T, 2) for N objects, each of any
+            length.
         labels: (T,), or a list per object: 1 this, 0 not this; all 1 by default.
         boxes: (4,) x0, y0, x1, y1, or (N, 4).
         mask: a rough mask, bool (H, W) or (N, H, W); or float low-resolution logits of the model's mask size.
