@@ -54,8 +54,8 @@ def parse_prompts(
 ) -> tuple[Prompt, ...]:
     """Checks the arguments of `EncodedImage.segment` against a picture of `size` (height, width).
 
-    One object: points (T, 2) or (2,), labels (T,), box (4,), mask (H, W). N objects: points and labels as N lists of any lengths,
-    boxes (N, 4), mask (N, H, W). Raises InvalidPrompt.
+    One object: points (T, 2) or (2,), labels (T,), box (4,), mask (H, W). N objects: points and labels as N lists of any
+    lengths, boxes (N, 4), mask (N, H, W). Raises InvalidPrompt.
     """
     point_lists = _point_lists(points)
     label_lists = _label_lists(labels, point_lists)
@@ -105,7 +105,8 @@ def _point_lists(points: PointsLike | None) -> list[np.ndarray] | None:
         depth = set()
     if depth == {0} and len(items) == 2:
         return [_floats(items, "points")[None]]  # one click
-    lists = [_floats(points, "points")] if depth == {1} else [_floats(item, "points") for item in items]  # type: ignore[arg-type]
+    rows = [points] if depth == {1} else items
+    lists = [_floats(row, "points") for row in rows]  # type: ignore[arg-type]
     for array in lists:
         if array.ndim != 2 or array.shape[1] != 2:
             raise InvalidPrompt(f"points must be (x, y) pairs: (T, 2), or a list of those per object; got {points!r}")

@@ -95,11 +95,11 @@ def batch(
     null: Annotated[bool, typer.Option("-0", help="Names on stdin end in a zero byte, as `find -print0` writes them.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
 ) -> None:
-    """Segment thousands of pictures: everything in them, or what is pointed at.
+    """Segment thousands of pictures, in a job that can be resumed.
 
-    Writes the formats, pointcut.batch.jsonl (a line a picture) and report.json. A run that was stopped or killed goes on when
-    it is started again, and ends with the same files. A picture that cannot be done is reported, the rest is done, and the
-    exit code is 3.
+    Cuts out everything in them, or what is pointed at. Writes the formats, pointcut.batch.jsonl (a line a picture) and
+    report.json. A run that was stopped or killed goes on when it is started again, and ends with the same files. A picture
+    that cannot be done is reported, the rest is done, and the exit code is 3.
 
     pointcut batch photos/ --out found --format coco,overlay
     """

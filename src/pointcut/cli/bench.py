@@ -32,7 +32,7 @@ def bench(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, in seconds and megabytes.")] = False,
 ) -> None:
-    """Time models on this machine, in exact and in fast precision, and say what fast changes.
+    """Time models on this machine, and say what `fast` changes.
 
     Each model and precision runs in a process of its own, in turn. `cold start` is `pointcut segment`, from typing to files.
 

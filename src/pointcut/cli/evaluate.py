@@ -43,10 +43,10 @@ def evaluate(
         bool, typer.Option("--json", help="Print the figures of every set, and of every object, as JSON.")
     ] = False,
 ) -> None:
-    """Judge a model on labelled pictures: boxes, clicks, corrections, borders, its own scores, speed.
+    """Judge a model on labelled pictures, beside simple methods.
 
-    A mask picture holds 0 for nothing, 1 to 254 for objects, 255 for pixels that do not count. Objects of at least 1 % of
-    their picture are asked for.
+    Boxes, clicks, corrections, borders, the model's own scores, speed. A mask picture holds 0 for nothing, 1 to 254 for
+    objects, 255 for pixels that do not count. Objects of at least 1 % of their picture are asked for.
 
     pointcut eval photos --automatic --sheet worst.png
     """

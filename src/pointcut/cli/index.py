@@ -56,10 +56,11 @@ def add(
     precision: PrecisionName = "exact",
     as_json: Json = False,
 ) -> None:
-    """Add the segments of pictures: everything in them, what is pointed at, or what a detector finds.
+    """Add the segments of pictures.
 
-    A picture that is there already (by its content) is passed over, so a run that was stopped goes on. One that cannot be read
-    is reported, the rest is done, and the exit code is 3.
+    Everything in them, what is pointed at, or what a detector finds. A picture that is there already (by its content) is
+    passed over, so a run that was stopped goes on. One that cannot be read is reported, the rest is done, and the exit code
+    is 3.
 
     pointcut index add photos/ --index library
     """
@@ -127,7 +128,9 @@ def search(
     precision: PrecisionName = "exact",
     as_json: Json = False,
 ) -> None:
-    """Find segments like the one that is pointed at, like a picture, like another segment, or by what they are in words.
+    """Find segments like another one, or by words.
+
+    Like the one that is pointed at, like a picture, like another segment, or what they are in words.
 
     pointcut index search photo.jpg --point 225,110 --index library --out found.png
     """
@@ -219,7 +222,10 @@ def stats(index: Place = "library", as_json: Json = False) -> None:
 
 @app.command()
 def compact(index: Place = "library") -> None:
-    """Take what was removed out of the files, and train the approximate search where there is enough."""
+    """Take what was removed out of the files.
+
+    Trains the approximate search besides, where there is enough.
+    """
     store = _open(index)
     store.compact()
     say(f"{len(store)} segments")

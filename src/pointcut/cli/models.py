@@ -42,7 +42,10 @@ def pull(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or Hub ids (owner/name@revision).")],
     force: Annotated[bool, typer.Option("--force", help="Download again what is here already.")] = False,
 ) -> None:
-    """Download weights; size and SHA-256 are checked before a file is put in place."""
+    """Download weights, and check them.
+
+    Size and SHA-256 are compared before a file is put in place.
+    """
     from ..weights import hub
 
     for name in names:
@@ -55,7 +58,10 @@ def pull(
 
 @app.command()
 def where(name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")]) -> None:
-    """Print the path of a model's weights; fails if they are not on this machine."""
+    """Print the path of a model's weights.
+
+    Fails if they are not on this machine.
+    """
     path = _path(name)
     if path is None:
         fail(f"{name} is not on this machine; fetch it: pointcut models pull {name}")
@@ -67,7 +73,7 @@ def where(name: Annotated[str, typer.Argument(metavar="NAME", help="A model's na
 def verify(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Default: all that are here.")] = None,
 ) -> None:
-    """Compare weights on this machine with the SHA-256 recorded for them."""
+    """Compare weights on this machine with their recorded SHA-256."""
     from ..weights import hub
 
     wanted = names or [spec.name for spec in specs.MODELS if _path(spec.name)]

@@ -66,7 +66,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of going on.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
 ) -> None:
-    """Detect, segment, describe, index and export: pictures to a library of cut-outs.
+    """Detect, segment, describe, index and export, in one job.
 
     Without --text, --detector and --boxes everything in the pictures is cut out, each thing once. A run that was stopped goes
     on when it is started again; pictures that cannot be done are reported, and the exit code is 3. What a model does not

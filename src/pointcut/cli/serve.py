@@ -57,10 +57,10 @@ def serve(
     precision: PrecisionName = "auto",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Write a line for each request.")] = False,
 ) -> None:
-    """Serve a page to click on, and an HTTP interface for programs and annotation tools.
+    """Serve a page to click on, and an HTTP interface.
 
-    Listens on this machine only; nothing is fetched, loaded or stored because a request says so. Ctrl-C ends it when
-    everything that was begun is done.
+    For people, programs and annotation tools. Listens on this machine only; nothing is fetched, loaded or stored because a
+    request says so. Ctrl-C ends it when everything that was begun is done.
 
     pointcut serve --model nano --open
     """
