@@ -104,7 +104,7 @@ def _point_lists(points: PointsLike | None) -> list[np.ndarray] | None:
     except ValueError:
         depth = set()
     if depth == {0} and len(items) == 2:
-        return [_floats(items, "points")[None]]  # one click
+        return [_floats(points, "points")[None]]  # type: ignore[arg-type]  # one click
     rows = [points] if depth == {1} else items
     lists = [_floats(row, "points") for row in rows]  # type: ignore[arg-type]
     for array in lists:
