@@ -11,7 +11,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def locally(tasks: Sequence[Task], job: BatchJob, folder: Path, device: str, wor
     """The work of this machine, in order."""
     worker = Worker.open(job, device)
     threads = workers or (1 if worker.model.device.type != "cpu" else cores())
-    with cores_each(threads, worker.model) as prepare:
+    with worker.describer or nullcontext(), cores_each(threads, worker.model) as prepare:
         yield from ahead(lambda task: worker(task, folder), tasks, 2 * threads, threads, prepare)
 
 
