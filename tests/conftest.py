@@ -13,6 +13,8 @@ import pytest
 from pointcut.cli.main import SPIN
 
 os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # before PyTorch: servers and jobs compute beside the tests
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
 
 import torch
 
