@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import pointcut
 from batches import Batches, Mixture, inner_click, noisy_box
@@ -17,8 +19,10 @@ from clips import ClipBatches
 from composites import blob, composite, random_view
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
 from photos import Photo, load_sets, objects_of
+from pointcut.nets.convnet import ConvNet, ConvNetConfig
+from pointcut.nets.sam2 import NANO
 from pointcut.weights import specs
-from train import Trainer, interaction_loss
+from train import Trainer, begin_with, interaction_loss
 from train_memory import TAUGHT, MemoryTrainer, boxed, tracking_loss
 
 
@@ -125,6 +129,26 @@ def arguments(data: Path, out: Path, minutes: float, optimiser: str) -> argparse
         start_from=None,
         optimiser=optimiser,
     )
+
+
+def test_a_new_way_up_changes_nothing() -> None:
+    trunk = ConvNet(ConvNetConfig(widths=(8, 8, 16, 16), stages=(1, 1, 1, 1), rises=(1, 2, 1))).eval()
+    maps = trunk(torch.randn(1, 3, 64, 64), [torch.nn.Identity()] * 4)
+    assert [tuple(x.shape[1:]) for x in maps] == [(8, 16, 16), (8, 8, 8), (16, 4, 4), (16, 2, 2)]
+    for rise, coarse, fine in zip(trunk.rises, maps[1:], maps, strict=False):
+        assert torch.equal(rise(coarse, fine), fine)
+        torch.nn.init.ones_(rise.project.weight)
+        assert not torch.equal(rise(coarse, fine), fine)
+
+
+def test_a_run_begins_with_an_earlier_leg() -> None:
+    net, weights = replace(NANO, memory=None).build(), load_file(specs.BUILT_IN)
+    older = {name: value for name, value in weights.items() if ".rises." not in name}
+    begin_with(net, older)
+    assert torch.equal(net.no_mem_embed, weights["no_mem_embed"].float())
+    older.pop("no_mem_embed")
+    with pytest.raises(SystemExit, match="not weights of this network: no_mem_embed"):
+        begin_with(net, older)
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])

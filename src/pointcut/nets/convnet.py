@@ -1,4 +1,4 @@
-"""A plain residual convolutional trunk: the one that the built-in model uses in Hiera's place.
+"""A residual convolutional trunk, down and up again: the one that the built-in model uses in Hiera's place.
 
 3x3 convolutions with batch normalisation learn from a few hundred photographs in minutes and run in milliseconds on a CPU,
 where a small Hiera learnt nothing in the same time.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ class ConvNetConfig:
     widths: tuple[int, int, int, int] = (32, 64, 128, 256)
     """Channels after each stage, finest first."""
     stages: tuple[int, int, int, int] = (2, 2, 3, 2)
+    """Residual blocks of each stage."""
+    rises: tuple[int, int, int] = (1, 2, 2)
+    """Residual blocks on the way up, finest first."""
 
 
 class ResidualBlock(nn.Module):
@@ -48,16 +52,40 @@ class Stage(nn.Module):
         return self.blocks(F.relu_(self.down(x)))
 
 
+class Rise(nn.Module):
+    """Tells a finer map what the coarser one knows. New, it changes nothing, so that a network can be given one later.
+
+    Source of the shape: Ronneberger et al., "U-Net", figure 1; added instead of concatenated.
+    """
+
+    def __init__(self, width_in: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(width_in, width, 1)
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.get_parameter("bias"))
+        for block in self.blocks:
+            nn.init.zeros_(cast(ResidualBlock, block).conv2.norm.get_parameter("weight"))
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """(B, C', h, w) and (B, C, 2h, 2w) -> (B, C, 2h, 2w)."""
+        told = F.interpolate(self.project(coarse), scale_factor=2.0, mode="nearest")
+        return self.blocks(F.relu_(told.add_(fine)))
+
+
 class ConvNet(nn.Module):
     """The trunk: pixels to four maps, at 1/4, 1/8, 1/16 and 1/32 of their size."""
 
     def __init__(self, config: ConvNetConfig) -> None:
         super().__init__()
-        self.stem = ConvNorm(3, config.widths[0], stride=2)
-        inputs = (config.widths[0], *config.widths)
+        widths = config.widths
+        self.stem = ConvNorm(3, widths[0], stride=2)
         self.stages = nn.ModuleList(
-            Stage(a, b, depth) for a, b, depth in zip(inputs, config.widths, config.stages, strict=False)
+            Stage(a, b, depth) for a, b, depth in zip((widths[0], *widths), widths, config.stages, strict=False)
         )
+        self.rises = nn.ModuleList(
+            Rise(a, b, depth) for a, b, depth in zip(widths[1:], widths, config.rises, strict=False)
+        )  # finest first
 
     def bake(self, input_size: int) -> None:  # noqa: ARG002  # trunks are baked alike; the size does not matter here
         """Folds every normalisation into its convolution."""
@@ -68,8 +96,12 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor, heads: Sequence[nn.Conv2d]) -> list[Tensor]:
         """(B, 3, H, W) -> four maps, finest first, each through its head, a 1x1 convolution."""
         x = F.relu_(self.stem(x))
-        maps = []
-        for stage, head in zip(self.stages, heads, strict=True):
+        finer = []
+        for stage in self.stages:
             x = stage(x)
+            finer.append(x)
+        maps = [heads[-1](finer.pop())]
+        for rise, head in zip(reversed(self.rises), reversed(heads[:-1]), strict=True):
+            x = rise(x, finer.pop())
             maps.append(head(x))
-        return maps
+        return maps[::-1]

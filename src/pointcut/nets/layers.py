@@ -107,12 +107,13 @@ class ConvNeXtBlock(nn.Module):
         self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width)
         self.norm = LayerNorm2d(width)
         self.pwconv1 = nn.Linear(width, 4 * width)
+        self.act: nn.Module = nn.GELU()
         self.pwconv2 = nn.Linear(4 * width, width)
         self.gamma = nn.Parameter(torch.full((width,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)  # (B, H, W, C)
-        y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
+        y = self.gamma * self.pwconv2(self.act(self.pwconv1(y)))
         return x + y.permute(0, 3, 1, 2)  # (B, C, H, W)
 
 

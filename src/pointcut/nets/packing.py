@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import MLP
+from .layers import MLP, ConvNeXtBlock
 
 ROWS_EXPECTED = 2048
 """For how many rows at a time weights are arranged; others work too."""
@@ -67,15 +67,21 @@ def pack(module: nn.Module, release: Callable[[Tensor], None] = keep) -> None:
     for parent in list(module.modules()):
         if isinstance(parent, MLP) and isinstance(parent.act, nn.GELU) and len(parent.layers) == 2:
             linears = [layer for layer in parent.layers if type(layer) is nn.Linear]
-            parent.layers = nn.ModuleList(PackedLinear(layer, gelu=i == 0) for i, layer in enumerate(linears))
-            for layer in linears:
-                release(layer.weight)
+            parent.layers = nn.ModuleList(_packed(layer, release, gelu=i == 0) for i, layer in enumerate(linears))
             parent.act = nn.Identity()
             continue
+        activated = isinstance(parent, ConvNeXtBlock)
         for name, child in parent.named_children():
             if type(child) is nn.Linear and not isinstance(parent, nn.ModuleList):
-                setattr(parent, name, PackedLinear(child, gelu=False))
-                release(child.weight)
+                setattr(parent, name, _packed(child, release, gelu=activated and name == "pwconv1"))
+        if activated:
+            parent.act = nn.Identity()
+
+
+def _packed(linear: nn.Linear, release: Callable[[Tensor], None], gelu: bool) -> PackedLinear:
+    packed = PackedLinear(linear, gelu)
+    release(linear.weight)
+    return packed
 
 
 def narrow(module: nn.Module, dtype: torch.dtype, release: Callable[[Tensor], None] = keep) -> None:

@@ -108,3 +108,5 @@ class Promptable(nn.Module, ABC):
         narrow(self.image_encoder, dtype, release)
         self.encoding_dtype = dtype
         pack(self.image_encoder, release)
+        if self.mask_decoder.config.fuser_depth:
+            pack(self.mask_decoder.prompt_fuser, release)

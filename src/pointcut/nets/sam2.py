@@ -16,7 +16,7 @@ from .decoder import DecoderConfig, ImageFeatures, MaskDecoder
 from .hiera import Hiera, HieraConfig
 from .memory import Memory, MemoryConfig
 from .neck import FpnNeck, ImageEncoder
-from .packing import keep, narrow
+from .packing import keep, narrow, pack
 from .promptable import Promptable
 from .prompts import PromptConfig, PromptEncoder
 
@@ -48,9 +48,9 @@ BASE_PLUS_2_0 = replace(BASE_PLUS_2_1, memory=_MEMORY_2_0)
 LARGE_2_0 = replace(LARGE_2_1, memory=_MEMORY_2_0)
 
 NANO = Sam2Config(
-    trunk=ConvNetConfig(widths=(32, 64, 128, 256), stages=(2, 2, 3, 2)),
+    trunk=ConvNetConfig(widths=(32, 64, 128, 256), stages=(2, 2, 3, 2), rises=(1, 2, 2)),
     prompts=PromptConfig(width=128, mask_channels=32, drawn=True),
-    decoder=DecoderConfig(width=128, heads=4, mlp_width=512, iou_head_width=128, fuser_depth=2),
+    decoder=DecoderConfig(128, heads=4, mlp_width=512, iou_head_width=128, stability_fallback=False, fuser_depth=2),
     memory=MemoryConfig(width=128, memory_width=32, attention_depth=2, mlp_width=512),
     input_size=512,
 )
@@ -84,6 +84,7 @@ class Sam2(Promptable):
         super().settle(dtype, release)
         if self.memory is not None:
             narrow(self.memory.memory_attention, dtype, release)
+            pack(self.memory.memory_encoder, release)
 
     def encode(self, pixels: Tensor) -> ImageFeatures:
         return self.unremembered(self.encode_frame(pixels))
