@@ -121,7 +121,14 @@ def test_following_is_judged_beside_baselines(tmp_path: Path) -> None:
             folder = tmp_path / "films" / "ball" / kind
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(folder / f"{i}.png")
-    rows = {row["follower"]: row for row in json.loads(call("eval", tmp_path, "--films", 6, "--json"))["films"]}
+    for i, side in enumerate((40, 50)):  # photographs of several sizes are no film
+        for kind in ("images", "masks"):
+            folder = tmp_path / "stills" / "photographs" / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ones((side, side), np.uint8)).save(folder / f"{i}.png")
+    judged = json.loads(call("eval", tmp_path, "--films", 6, "--json"))["films"]
+    assert {row["film"] for row in judged} == {"ball"}
+    rows = {row["follower"]: row for row in judged}
     mask, click, repeated, flow = rows.values()
     assert mask["J&F"] > repeated["J&F"]
     assert 0.2 < repeated["J"] < 0.7  # the ball rolls 20 of its 36 pixels away

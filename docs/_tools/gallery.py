@@ -22,7 +22,7 @@ Click = tuple[int, int, int]
 HEAD: tuple[Click, ...] = ((225, 110, 1), (225, 190, 0))
 SAUCER: tuple[Click, ...] = ((230, 140, 0), (300, 290, 0), (60, 60, 0))
 SAUCER_BOX = (75, 95, 480, 398)
-PERSON: tuple[Click, ...] = ((110, 380, 1), (250, 420, 1), (370, 400, 1), (40, 60, 0), (225, 110, 1), (50, 190, 0))
+PERSON: tuple[Click, ...] = ((225, 110, 1), (110, 380, 1), (330, 300, 1), (400, 410, 1), (40, 60, 0))
 
 
 def shown(cut: pointcut.Segments) -> Image.Image:

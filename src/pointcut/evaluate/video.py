@@ -37,7 +37,10 @@ class LabelledFilm:
 
 
 def films(root: Path, longest: int) -> Iterator[LabelledFilm]:
-    """Every labelled film below `root`, of each at most the first `longest` frames. Raises InputError."""
+    """Every labelled film below `root`, of each at most the first `longest` frames. Raises InputError.
+
+    A folder whose pictures differ in size holds photographs: it is passed over.
+    """
     found = False
     for folder in sorted(root.rglob("images")):
         masks = folder.parent / "masks"
@@ -47,7 +50,7 @@ def films(root: Path, longest: int) -> Iterator[LabelledFilm]:
             continue
         labels = [np.asarray(Image.open(mask)) for _, mask in pairs]
         truths = [(x > 0) & (x != VOID) for x in labels]
-        if truths[0].any():
+        if truths[0].any() and len({x.shape for x in labels}) == 1:
             found = True
             yield LabelledFilm(folder.parent.name, [image for image, _ in pairs], truths, [x != VOID for x in labels])
     if not found:
