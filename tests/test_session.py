@@ -13,6 +13,8 @@ from PIL import Image
 import pointcut
 from pointcut.errors import DeviceUnavailable, InputError, InvalidPrompt, OutputError, WeightsMismatch
 from pointcut.masks import iou
+from pointcut.segment.session import decoder_digest
+from pointcut.weights.load import load_network
 
 from conftest import PHOTOS
 
@@ -199,3 +201,10 @@ def test_bfloat16_is_near(cat: pointcut.EncodedImage) -> None:
     assert rough.features.embedding.dtype == torch.float32
     exact, near = cat.segment(boxes=(150, 60, 330, 260)), rough.segment(boxes=(150, 60, 330, 260))
     assert iou(exact.masks[0], near.masks[0]) > 0.9
+
+
+def test_a_saved_picture_fits_machines_that_pack_weights_and_others() -> None:
+    net = load_network("nano").net
+    before = decoder_digest(net)
+    net.settle(torch.float32)
+    assert decoder_digest(net) == before
