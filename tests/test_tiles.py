@@ -66,14 +66,18 @@ def test_everything_does_not_depend_on_the_grid(nano: pointcut.Segmenter, scene:
     for tiling in (Tiling(384, 96), Tiling(512, 160)):
         cut = everything_in(nano, Whole(image), tiling, CONFIG, lambda *now: seen.append(now))
         known.append(best_ious(cut, truth))
-        assert min(known[-1]) > 0.85, (tiling, known)  # how well the model knows discs
+        assert min(known[-1]) > 0.85, (
+            tiling,
+            known,
+        )  # how well the model knows discs: two pixels more around the smallest are 0.88
+        assert np.mean(known[-1]) > 0.94, (tiling, known)
         for layer in tiling.layers(image.shape[:2])[:-1]:
             for window in layer:  # a cut mask would have a long straight side just there
                 for edge in {window.x0, window.x1} - {0, 900}:
                     sides = [int((box[[0, 2]] == edge).sum()) for box in cut.boxes_xyxy]
                     long = [mask for mask, hit in zip(cut.rle(), sides, strict=True) if hit and rle.area(mask) > 5000]
                     assert all(_column(mask, edge) < 60 for mask in long), (tiling, edge)
-    np.testing.assert_allclose(*known, atol=0.06)
+    np.testing.assert_allclose(*known, atol=0.1)
     assert seen[0] == (1, sum(map(len, Tiling(384, 96).layers(image.shape[:2]))))
 
 
