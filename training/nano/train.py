@@ -201,7 +201,7 @@ def begin_with(net: Sam2, weights: dict[str, Tensor]) -> None:
 
 def spare_slow_kernels(net: Sam2) -> None:
     """Leaves to float32 what a CPU's bfloat16 kernels take three to sixty times as long for, backwards: weights of convolutions
-    with a stride, of few cells, or of very few channels. A fifth of a step (PyTorch 2.13, AVX-512 BF16)."""
+    with a stride, of few cells, or of very few channels (PyTorch 2.13, AVX-512 BF16; figures in README.md)."""
     trunk = net.image_encoder.trunk
     assert isinstance(trunk, ConvNet)
     downs = [stage.get_submodule("down") for stage in trunk.stages]
