@@ -232,3 +232,8 @@ def test_near_names_are_suggested() -> None:
 
 def test_built_in_weights_fit_the_package() -> None:
     assert specs.BUILT_IN.stat().st_size <= 15 * 1024 * 1024
+
+
+def test_the_built_in_model_is_as_large_as_the_list_says() -> None:
+    million = sum(x.numel() for x in pointcut.load("nano").net.state_dict().values()) / 1e6
+    assert million == pytest.approx(specs.NANO.parameters, rel=0.02)

@@ -59,7 +59,7 @@ def _sam2(version: str, size: str, day: str, parameters: float) -> ModelSpec:
     return ModelSpec(f"{prefix}-{size}", f"SAM {version}", hub, file, file, url, "Apache-2.0", parameters)
 
 
-NANO = ModelSpec("nano", "SAM 2", "", "", BUILT_IN.name, "", "Apache-2.0", 6.0)
+NANO = ModelSpec("nano", "SAM 2", "", "", BUILT_IN.name, "", "Apache-2.0", 6.8)
 """The built-in model: trained by this project, works offline."""
 
 MODELS: tuple[ModelSpec, ...] = (
