@@ -283,9 +283,10 @@ def test_a_picture_that_had_to_go_comes_back(page: Page, served: Served) -> None
     with served.http() as http:
         handle = http.post("/v1/images", content=(PHOTOS / "cat.jpg").read_bytes()).json()["id"]
         assert http.delete(f"/v1/images/{handle}").status_code == 204
-    with page.expect_response(lambda answer: answer.url.endswith("/segment") and answer.ok) as answer:
+    with page.expect_response(lambda answer: answers_a_click(answer) and answer.ok) as answer:
         cat.click(230, 160)
     assert answer.value.request.post_data_json["labels"] == [1, 1]
+    expect(page.locator("#objects .score")).to_have_text(f"{answer.value.json()['masks'][0]['score']:.2f}")
     expect(page.locator("#toast")).to_be_hidden()
     page.said[:] = [text for text in page.said if "410" not in text]  # type: ignore[attr-defined]
 
@@ -413,10 +414,11 @@ def test_fingers(browser: Browser, served: Served) -> None:
     page.touchscreen.tap(room["x"] + room["width"] * 0.5, room["y"] + room["height"] * 0.5)
     expect(page.locator("#objects li")).to_have_count(1)
     page.tap('button[data-tool="exclude"]')
-    with page.expect_response(re.compile("/segment$")) as answer:
+    with page.expect_response(answers_a_click) as answer:
         page.touchscreen.tap(room["x"] + room["width"] * 0.2, room["y"] + room["height"] * 0.4)
     assert answer.value.ok
     assert answer.value.request.post_data_json["labels"] == [1, 0]
+    expect(page.locator("#objects .score")).to_have_text(f"{answer.value.json()['masks'][0]['score']:.2f}")
     view = page.evaluate("document.getElementById('base').toDataURL().length")
     drag = """(moves) => {
       const over = document.getElementById("over"), shared = { pointerType: "touch", bubbles: true };

@@ -66,10 +66,8 @@ def test_everything_does_not_depend_on_the_grid(nano: pointcut.Segmenter, scene:
     for tiling in (Tiling(384, 96), Tiling(512, 160)):
         cut = everything_in(nano, Whole(image), tiling, CONFIG, lambda *now: seen.append(now))
         known.append(best_ious(cut, truth))
-        assert min(known[-1]) > 0.85, (
-            tiling,
-            known,
-        )  # how well the model knows discs: two pixels more around the smallest are 0.88
+        # How well the model knows discs: two pixels more around the smallest are 0.88.
+        assert min(known[-1]) > 0.85, (tiling, known)
         assert np.mean(known[-1]) > 0.94, (tiling, known)
         for layer in tiling.layers(image.shape[:2])[:-1]:
             for window in layer:  # a cut mask would have a long straight side just there

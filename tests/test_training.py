@@ -144,11 +144,11 @@ def test_a_new_way_up_changes_nothing() -> None:
 def test_a_run_begins_with_an_earlier_leg() -> None:
     net, weights = replace(NANO, memory=None).build(), load_file(specs.BUILT_IN)
     older = {name: value for name, value in weights.items() if ".rises." not in name}
-    begin_with(net, older)
+    begin_with(net, older, new=".rises.")
     assert torch.equal(net.no_mem_embed, weights["no_mem_embed"].float())
     older.pop("no_mem_embed")
     with pytest.raises(SystemExit, match="not weights of this network: no_mem_embed"):
-        begin_with(net, older)
+        begin_with(net, older, new=".rises.")
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])

@@ -92,7 +92,7 @@ class Trainer:
         images_only = replace(NANO, memory=None)  # the memory is taught afterwards: train_memory.py
         self.net = images_only.build().to(self.device, memory_format=torch.channels_last)
         if args.start_from:
-            begin_with(self.net, load_file(args.start_from, device=str(self.device)))
+            begin_with(self.net, load_file(args.start_from, device=str(self.device)), new=".rises.")
         if self.device.type == "cpu":
             spare_slow_kernels(self.net)
         self.optimiser = MuonAndAdamW(self.net, args.lr, WEIGHT_DECAY) if args.optimiser == "muon" else adamw(self.net, args.lr)
@@ -190,11 +190,12 @@ class Trainer:
                 self.average[name].copy_(value)
 
 
-def begin_with(net: Sam2, weights: dict[str, Tensor]) -> None:
-    """Loads an earlier leg's weights. The way up (`ConvNet.rises`) may be missing in them: a new one changes nothing yet."""
+def begin_with(net: Sam2, weights: dict[str, Tensor], new: str) -> None:
+    """Loads an earlier run's image network. What has `new` in its name may be missing there: a memory still to be taught, or
+    the way up (`ConvNet.rises`), which changes nothing at first."""
     weights = {name: value for name, value in weights.items() if not name.startswith("memory.")}
     missing, unexpected = net.load_state_dict(weights, strict=False)
-    wrong = [name for name in missing if ".rises." not in name] + unexpected
+    wrong = [name for name in missing if new not in name] + unexpected
     if wrong:
         raise SystemExit(f"not weights of this network: {', '.join(wrong[:5])}")
 

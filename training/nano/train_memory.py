@@ -31,7 +31,7 @@ from pointcut.nets.prompts import FOREGROUND, PADDING, Prompts
 from pointcut.nets.sam2 import NANO, Sam2
 from pointcut.segment.devices import keep_freed_memory
 from pointcut.video.engine import ABSENT
-from train import attention_kernel
+from train import attention_kernel, begin_with
 
 TAUGHT = ("memory.", "mask_decoder.pred_obj_score_head.")
 """How the names of the trained parameters begin."""
@@ -69,10 +69,7 @@ class MemoryTrainer:
         torch.manual_seed(args.seed)
         self.net = NANO.build().to(self.device)
         self.start = load_file(args.start_from, device=str(self.device))
-        image_part = {k: v for k, v in self.start.items() if not k.startswith("memory.")}
-        missing, unexpected = self.net.load_state_dict(image_part, strict=False)
-        if unexpected or any(not name.startswith("memory.") for name in missing):
-            raise SystemExit(f"{args.start_from}: is not an image network of nano")
+        begin_with(self.net, self.start, new="memory.")
         self.net.eval()
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(name.startswith(TAUGHT))
