@@ -1,4 +1,4 @@
-"""The decoder's algebra: folded attention and upscaling in cell order are what the plain layers compute."""
+"""The decoder's algebra: folded attention, mixtures in the cells' place, and upscaling in cell order are the plain layers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointcut.nets import folding
-from pointcut.nets.decoder import DecoderConfig, ImageFeatures, MaskDecoder, from_parts, to_parts
+from pointcut.nets import decoder as decoders
+from pointcut.nets import folding, mixtures
+from pointcut.nets.cells import from_parts, to_parts
+from pointcut.nets.decoder import DecoderConfig, ImageFeatures, MaskDecoder
 from pointcut.nets.transformer import TwoWayTransformer
 
 
@@ -30,20 +32,70 @@ def test_folding_is_exact(seed: int, prompts: int, tokens: int, own_images: bool
         torch.testing.assert_close(first, second)
 
 
+def random_decoder(high_res: bool) -> tuple[MaskDecoder, ImageFeatures]:
+    """A decoder of width 32 whose every part matters, and features of an image of 3 x 5 cells."""
+    decoder = MaskDecoder(DecoderConfig(width=32, heads=4, mlp_width=48, high_res=high_res)).double().eval()
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    fine = (torch.randn(1, 4, 12, 20).double(), torch.randn(1, 8, 6, 10).double()) if high_res else ()
+    return decoder, ImageFeatures(torch.randn(1, 32, 3, 5).double(), fine)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), prompts=st.integers(1, 3), tokens=st.integers(0, 3), high_res=st.booleans())
+def test_mixtures_are_exact(seed: int, prompts: int, tokens: int, high_res: bool) -> None:
+    torch.manual_seed(seed)
+    decoder, features = random_decoder(high_res)
+    prompt = torch.randn(prompts, 1 + tokens, 32).double()
+    with torch.inference_mode():
+        side = decoder.image_side(features, torch.zeros(1, 32, 1, 1).double(), torch.randn(1, 15, 32).double())
+        shared = decoder.share(side).shared
+        assert side.tokens is not None
+        assert shared is not None
+        expected, cells = decoder.transformer.train()(prompt, side.tokens, wanted=1)
+        seen, mixed = mixtures.transform(decoder.transformer, prompt, side.tokens, shared, wanted=1)
+        torch.testing.assert_close(seen, expected)
+        for own, mixture in zip(cells, mixed, strict=True):
+            grown = decoder.upscaling.quarters(own[None], side.quarters)
+            torch.testing.assert_close(mixture.quarters(shared)(slice(None)), grown)
+            torch.testing.assert_close(mixture.quarters(shared)(slice(4, 9)), grown[:, 4:9])
+
+
+@pytest.mark.parametrize("high_res", [True, False])
+def test_prompts_that_share_an_image_get_the_masks_of_those_that_do_not(
+    high_res: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    decoder, features = random_decoder(high_res)
+    prompt = torch.randn(3, 1, 32).double()
+    monkeypatch.setattr(decoders, "CELLS", 4)  # of fifteen: the last piece is smaller
+    monkeypatch.setattr(folding, "pays", lambda *_: True)
+    with torch.inference_mode():
+        side = decoder.image_side(features, torch.zeros(1, 32, 1, 1).double(), torch.randn(1, 15, 32).double())
+        alone, sharing = decoder.decode(side, prompt), decoder.decode(decoder.share(side), prompt)
+        assert isinstance(alone.cells, torch.Tensor)
+        assert not isinstance(sharing.cells, torch.Tensor)
+        torch.testing.assert_close(sharing.scores, alone.scores)
+        masks = decoder.draw(decoder.share(side), sharing, [0, 2])
+        torch.testing.assert_close(masks, decoder.draw(side, alone, [0, 2]))
+        one = decoder.draw(decoder.share(side), sharing.rows(torch.tensor([2])), [2])
+        torch.testing.assert_close(one, masks[2:, 1:])
+
+
 @pytest.mark.parametrize("high_res", [True, False])
 def test_upscaling_is_the_convolutions(high_res: bool) -> None:
     torch.manual_seed(0)
-    decoder = MaskDecoder(DecoderConfig(width=32, heads=4, mlp_width=32, high_res=high_res)).eval()
-    grow1, norm, act1, grow2, act2 = decoder.upscaling
-    cells, fine, middle = torch.randn(2, 32, 3, 5), torch.randn(1, 4, 12, 20), torch.randn(1, 8, 6, 10)
-    features = ImageFeatures(torch.randn(1, 32, 3, 5), (fine, middle) if high_res else ())
+    decoder, features = random_decoder(high_res)
+    layers, cells = decoder.upscaling, torch.randn(2, 32, 3, 5).double()
     with torch.inference_mode():
-        x = grow1(cells) + middle if high_res else grow1(cells)
-        x = grow2(act1(norm(x)))
-        expected = act2(x + fine if high_res else x)
-        image = decoder.image_side(features, torch.zeros(1, 32, 1, 1), torch.zeros(1, 15, 32))
-        rows = decoder.upscale(image, cells.flatten(2).transpose(1, 2))
-    torch.testing.assert_close(from_parts(rows, (3, 5), 2), expected)
+        x, middle = layers.grow1(cells), features.high_res[1:]
+        x = layers.act1(layers.norm(x + middle[0] if middle else x))
+        x = layers.grow2(x)
+        expected = layers.act2(x + features.high_res[0] if middle else x)
+        quarters, more = decoder.finer_parts(features)
+        quarters = layers.quarters(cells.flatten(2).transpose(1, 2), quarters)
+        parts = layers.parts(quarters, more, torch.eye(4).double().expand(2, -1, -1))  # masks that are the channels
+    torch.testing.assert_close(from_parts(parts.transpose(1, 2), (3, 5), 2), expected)
 
 
 @settings(max_examples=20, deadline=None)

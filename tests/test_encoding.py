@@ -21,11 +21,12 @@ from typer.testing import CliRunner
 
 import pointcut
 from pointcut.ahead import ahead
-from pointcut.nets import sam2
+from pointcut.nets import layers, sam2
 from pointcut.nets.cells import from_parts, halve, spread, to_parts, windows_of
 from pointcut.nets.hiera import HieraConfig
 from pointcut.nets.layers import MLP, by_rows
 from pointcut.nets.packing import PackedLinear, pack
+from pointcut.nets.vit import RelativeAttention
 
 from conftest import PHOTOS
 
@@ -208,3 +209,30 @@ def test_loading_holds_the_weights_once(precision: str, reproducible, tmp_path: 
     )
     grown = subprocess.run([sys.executable, "-c", code, path, precision], capture_output=True, text=True, check=True).stdout
     assert float(grown) * 2**20 <= 1.3 * path.stat().st_size
+
+
+@pytest.mark.parametrize("cells", [1023, 1024, 1300])
+def test_attention_in_bfloat16_is_the_fused_kernels(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "has_amx", lambda: False)
+    fused = []
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, cells, 32).bfloat16() for _ in range(3))
+    expected = F.scaled_dot_product_attention(q, k, v)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *args: fused.append(args) or expected)
+    with torch.inference_mode():
+        answer = layers.attend(q, k, v)
+    assert len(fused) == (cells < 1024)
+    torch.testing.assert_close(answer.float(), expected.float(), atol=0.01, rtol=0.03)
+
+
+def test_relative_attention_in_bfloat16_is_that_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    attention, x = RelativeAttention(32, heads=2, side=32), torch.randn(1, 32, 32, 32)
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    with torch.inference_mode():
+        exact = attention(x)
+        for amx in (True, False):
+            monkeypatch.setattr(layers, "has_amx", lambda amx=amx: amx)
+            error = attention.bfloat16()(x.bfloat16()).float() - exact
+            assert error.norm() < 0.02 * exact.norm(), f"AMX {amx}: {error.norm() / exact.norm():.4f}"

@@ -274,7 +274,7 @@ def all_masks(net: Sam2, features: ImageFeatures, prompts: Prompts) -> tuple[Ten
     tokens = encoder(prompts)
     image: ImageSide = decoder.image_side(features, tokens.dense, encoder.dense_positions())
     decoded = decoder.decode(image, tokens.sparse)
-    logits = decoder.draw(image, decoded, decoder.upscale(image, decoded.cells), range(MASK_TOKENS))
+    logits = decoder.draw(image, decoded, range(MASK_TOKENS))
     return logits, decoded.scores, decoded.object_score
 
 

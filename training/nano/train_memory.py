@@ -245,7 +245,7 @@ def candidates(net: Sam2, features: ImageFeatures, prompts: Prompts, which: list
     tokens = encoder(prompts)
     image = decoder.image_side(features, tokens.dense, encoder.dense_positions())
     decoded = decoder.decode(image, tokens.sparse)
-    logits = decoder.draw(image, decoded, decoder.upscale(image, decoded.cells), which)
+    logits = decoder.draw(image, decoded, which)
     assert decoded.object_score is not None
     return logits.float(), decoded.scores[:, which], decoded.mask_tokens[:, which], decoded.object_score.float()
 

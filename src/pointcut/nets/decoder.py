@@ -17,9 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import folding
 from .cells import from_parts, to_parts
 from .layers import MLP, Fuser, LayerNorm2d
+from .mixtures import Mixture, SharedCells, shared_cells, transform
 from .transformer import ImageTokens, TwoWayTransformer
+from .upscaling import CELLS, Upscaling, bias_of, linear
 
 MASK_TOKENS = 4
 
@@ -39,12 +42,14 @@ class ImageSide(NamedTuple):
     features: ImageFeatures
     tokens: ImageTokens | None
     """None where prompts are drawn: each brings its own."""
-    quarters: Tensor | None
-    """SAM 2: (B, S, C) what is added to each cell's four quarters (C/4 channels each), the layer's bias in it; SAM 1: None."""
-    sixteenths: Tensor | None
-    """SAM 2: (B, 4S, C/2) what is added to each quarter's four quarters (C/8 channels each)."""
+    quarters: Tensor
+    """What is added to each cell's four quarters (C/4 channels each), the layer's bias in it: (B, S, C), or SAM 1 (1, 1, C)."""
+    sixteenths: Tensor
+    """What is added to each quarter's four quarters (C/8 channels each): (B, 4S, C/2), or SAM 1 (1, 1, C/2)."""
     positions: Tensor
     """(1, S, C): where each cell lies."""
+    shared: SharedCells | None = None
+    """What spares prompts without a mask their own copies of the cells, on a CPU."""
 
 
 class Decoded(NamedTuple):
@@ -52,8 +57,8 @@ class Decoded(NamedTuple):
 
     mask_tokens: Tensor
     """(N, 4, C)."""
-    cells: Tensor
-    """(N, S, C)."""
+    cells: Tensor | tuple[Mixture, ...]
+    """(N, S, C), or N mixtures."""
     scores: Tensor
     """(N, 4): the predicted IoU of each mask."""
     object_score: Tensor | None
@@ -62,7 +67,8 @@ class Decoded(NamedTuple):
     def rows(self, index: Tensor) -> Decoded:
         """Some of the prompts."""
         present = None if self.object_score is None else self.object_score[index]
-        return Decoded(self.mask_tokens[index], self.cells[index], self.scores[index], present)
+        cells = self.cells[index] if isinstance(self.cells, Tensor) else tuple(self.cells[i] for i in index.tolist())
+        return Decoded(self.mask_tokens[index], cells, self.scores[index], present)
 
 
 class Masks(NamedTuple):
@@ -133,9 +139,9 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = MLP(width, config.iou_head_width, MASK_TOKENS, config.iou_head_depth)
 
     @property
-    def upscaling(self) -> tuple[nn.ConvTranspose2d, LayerNorm2d, nn.GELU, nn.ConvTranspose2d, nn.GELU]:
-        return cast(
-            "tuple[nn.ConvTranspose2d, LayerNorm2d, nn.GELU, nn.ConvTranspose2d, nn.GELU]", tuple(self.output_upscaling)
+    def upscaling(self) -> Upscaling:
+        return Upscaling(
+            *cast("tuple[nn.ConvTranspose2d, LayerNorm2d, nn.GELU, nn.ConvTranspose2d, nn.GELU]", tuple(self.output_upscaling))
         )
 
     def image_side(self, features: ImageFeatures, dense: Tensor, positions: Tensor) -> ImageSide:
@@ -143,14 +149,21 @@ class MaskDecoder(nn.Module):
         tokens = self.tokens_of(features.embedding, dense, positions)
         return ImageSide(features, tokens, *self.finer_parts(features), positions)
 
-    def finer_parts(self, features: ImageFeatures) -> tuple[Tensor | None, Tensor | None]:
+    def share(self, image: ImageSide) -> ImageSide:
+        """The same, with what is common to prompts without a mask."""
+        assert image.tokens is not None, "prompts that are drawn share nothing"
+        growth = linear(self.upscaling.grow1)
+        return image._replace(shared=shared_cells(self.transformer, image.tokens, growth, image.quarters[0]))
+
+    def finer_parts(self, features: ImageFeatures) -> tuple[Tensor, Tensor]:
         """`quarters` and `sixteenths` of an image's side: the part that no prompt changes."""
+        biases = bias_of(self.upscaling.grow1), bias_of(self.upscaling.grow2)
         if not self.config.high_res:
-            return None, None
+            quarters, sixteenths = (bias.repeat(4).view(1, 1, -1) for bias in biases)
+            return quarters, sixteenths
         fine, middle = features.high_res
-        grow1, _, _, grow2, _ = self.upscaling
-        quarters = (to_parts(middle, 1) + bias_of(grow1)).unflatten(1, (-1, 4)).flatten(2)
-        return quarters, (to_parts(fine, 2) + bias_of(grow2)).unflatten(1, (-1, 4)).flatten(2)
+        quarters = (to_parts(middle, 1) + biases[0]).unflatten(1, (-1, 4)).flatten(2)
+        return quarters, (to_parts(fine, 2) + biases[1]).unflatten(1, (-1, 4)).flatten(2)
 
     def tokens_of(self, embedding: Tensor, dense: Tensor, positions: Tensor) -> ImageTokens:
         """The part of it that a dense prompt changes."""
@@ -167,8 +180,12 @@ class MaskDecoder(nn.Module):
             own.insert(0, self.obj_score_token.weight)
         own_tokens = torch.cat(own)  # (5|6, C)
         tokens = torch.cat([own_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (N, 5|6 + T, C)
+        cells: Tensor | tuple[Mixture, ...]
         assert image.tokens is not None, "a drawn prompt has its own"
-        tokens, cells = self.transformer(tokens, image.tokens, wanted=len(own_tokens))
+        if image.shared is not None and folding.pays(self.transformer.final_attn_token_to_image, tokens):
+            tokens, cells = transform(self.transformer, tokens, image.tokens, image.shared, wanted=len(own_tokens))
+        else:
+            tokens, cells = self.transformer(tokens, image.tokens, wanted=len(own_tokens))
         object_score = None
         if self.config.object_score:
             object_score = self.pred_obj_score_head(tokens[:, 0])
@@ -178,38 +195,45 @@ class MaskDecoder(nn.Module):
             scores = scores.sigmoid()
         return Decoded(mask_tokens=tokens[:, 1:], cells=cells, scores=scores, object_score=object_score)
 
-    def upscale(self, image: ImageSide, cells: Tensor) -> Tensor:
-        """(N, S, C) -> (N, 16S, C/8): each cell's sixteen parts, quarter by quarter.
-
-        A transposed convolution whose stride is its size is a linear layer per cell; left in this order, nothing is moved
-        before the finished masks.
-        """
-        grow1, norm, act1, grow2, act2 = self.upscaling
-        x = grow_cells(grow1, cells, image.quarters)  # (N, S, 4, C/4)
-        x = act1(norm.rows(x)).flatten(1, 2)
-        return act2(grow_cells(grow2, x, image.sixteenths)).flatten(1, 2)
-
-    def draw(self, image: ImageSide, decoded: Decoded, upscaled: Tensor, which: Sequence[int]) -> Tensor:
+    def draw(self, image: ImageSide, decoded: Decoded, which: Sequence[int]) -> Tensor:
         """The logits of some of the four masks: (N, len(which), 4h, 4w)."""
         heads = [self.output_hypernetworks_mlps[k](decoded.mask_tokens[:, k]) for k in which]
-        weights = torch.stack(heads, dim=1)  # (N, K, C/8)
-        parts = upscaled @ weights.transpose(1, 2)  # (N, 16S, K)
+        rows = torch.stack(heads, dim=1)  # (N, K, C/8)
+        if rows.device.type == "cpu" and not torch.is_grad_enabled():
+            parts = torch.cat([self._parts_of(image, decoded.cells[n], rows[n]) for n in range(len(rows))])
+        else:
+            assert isinstance(decoded.cells, Tensor), "mixtures are for inference on a CPU"
+            parts = self.upscaling.parts(self.upscaling.quarters(decoded.cells, image.quarters), image.sixteenths, rows)
         _, _, h, w = image.features.embedding.shape
-        return from_parts(parts, (h, w), 2)
+        return from_parts(parts.transpose(1, 2), (h, w), 2)
+
+    def _parts_of(self, image: ImageSide, cells: Tensor | Mixture, masks: Tensor) -> Tensor:
+        """One prompt's masks on a CPU, a few cells at a time: (S, C) or a mixture, (K, C/8) -> (1, K, 16S)."""
+        layers, parts = self.upscaling, []
+        mixed = None if isinstance(cells, Tensor) or image.shared is None else cells.quarters(image.shared)
+        for start in range(0, image.positions.shape[1], CELLS):
+            some = slice(start, start + CELLS)
+            if mixed is not None:
+                quarters = mixed(some)
+            else:
+                assert isinstance(cells, Tensor)
+                quarters = layers.quarters(cells[None, some], of_cells(image.quarters, some))
+            more = of_cells(image.sixteenths, slice(4 * start, 4 * (start + CELLS)))
+            parts.append(layers.parts(quarters, more, masks[None]))
+        return torch.cat(parts, dim=2)
 
     def masks(self, image: ImageSide, decoded: Decoded, multimask: bool) -> Masks:
         """Three candidates, or the one mask that the family gives for a clear prompt."""
-        upscaled = self.upscale(image, decoded.cells)
         many = range(1, MASK_TOKENS)
         if multimask:
-            return self._pack(decoded, self.draw(image, decoded, upscaled, many), many)
-        one = self._pack(decoded, self.draw(image, decoded, upscaled, range(1)), range(1))
+            return self._pack(decoded, self.draw(image, decoded, many), many)
+        one = self._pack(decoded, self.draw(image, decoded, range(1)), range(1))
         if not self.config.stability_fallback or self.training:
             return one
         stable = stability(one.logits[:, 0], offset=0.05) >= 0.98  # (N,)
         if bool(stable.all()):
             return one
-        candidates = self._pack(decoded, self.draw(image, decoded, upscaled, many), many)
+        candidates = self._pack(decoded, self.draw(image, decoded, many), many)
         rows = torch.arange(len(stable), device=stable.device)
         best = candidates.scores.argmax(dim=1)
 
@@ -230,21 +254,9 @@ class MaskDecoder(nn.Module):
         return Masks(logits, decoded.scores[:, rows], decoded.mask_tokens[:, rows], decoded.object_score)
 
 
-def bias_of(layer: nn.ConvTranspose2d) -> Tensor:
-    return layer.get_parameter("bias")
-
-
-def grow_cells(grow: nn.ConvTranspose2d, cells: Tensor, more: Tensor | None) -> Tensor:
-    """A transposed 2x2 convolution of stride 2 on rows of cells, `more` in its bias' place: (N, S, C) -> (N, S, 4, out)."""
-    weight = grow.weight.permute(0, 2, 3, 1).flatten(1)  # (C, 4 * out)
-    if more is None:
-        x = F.linear(cells, weight.T, bias_of(grow).repeat(4))
-    elif len(more) == len(cells) == 1:  # far faster than a batch of one
-        x = (cells[0] @ weight)[None]
-        x = more + x if x.requires_grad else x.add_(more)
-    else:
-        x = more + cells @ weight
-    return x.unflatten(2, (4, -1))
+def of_cells(more: Tensor, some: slice) -> Tensor:
+    """What is added to some of the rows, where all get the same, too: (1, 1|n, C)."""
+    return more if more.shape[1] == 1 else more[:, some]
 
 
 def stability(logits: Tensor, offset: float) -> Tensor:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cells import Windows, halve, spread, to_parts, windows_of
-from .layers import MLP, by_rows
+from .layers import MLP, attend, by_rows
 
 HALVINGS = 3
 """Between the first stage's map and the last's, whose tokens are the cells."""
@@ -86,7 +86,7 @@ class MultiScaleAttention(nn.Module):
         else:
             q, k, v = (qkv if windows is None else windows[0].cut(qkv)).chunk(3, dim=-1)
         q, k, v = (y.unflatten(2, (self.heads, -1)).transpose(1, 2) for y in (q, k, v))  # (G, h, T, d)
-        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = attend(q, k, v).transpose(1, 2).flatten(2)
         return self.proj(x if windows is None else windows[1].join(x, batch))
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import MLP, Attention, Fuser, LayerNorm2d, by_rows
+from .layers import MLP, Attention, Fuser, LayerNorm2d, attend, by_rows
 from .positions import axial_rotations, rotate, sine_grid, sine_times
 
 MASK_SCALE, MASK_SHIFT = 20.0, -10.0
@@ -49,7 +49,7 @@ class RotaryAttention(Attention):
     def within(self, x: Tensor, rotations: Tensor) -> Tensor:
         """A frame attends to itself: (B, S, C), `rotations` (S, d/2)."""
         q, k, v = rotate(self.q_proj(x), rotations), rotate(self.k_proj(x), rotations), self.v_proj(x)
-        return self.out_proj(F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0])
+        return self.out_proj(attend(q[:, None], k[:, None], v[:, None])[:, 0])
 
     def recall(self, x: Tensor, placed: Tensor, memory: Tensor, rotations: Tensor, unplaced: int) -> Tensor:
         """A frame (B, S, C) attends to memories (B, M, C_mem); `placed` is the same with positions.

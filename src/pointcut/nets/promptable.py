@@ -13,6 +13,9 @@ from .packing import keep, narrow, pack
 from .positions import wake_sines
 from .prompts import PromptEncoder, Prompts
 
+SHARING = 8
+"""Prompts without a mask that are answered together on a CPU: their tokens share weights, and each has 2 MB of its own."""
+
 
 class Promptable(nn.Module, ABC):
     """A network that encodes an image once (`encode`, `image_side`) and answers prompts many times (`predict`)."""
@@ -42,24 +45,29 @@ class Promptable(nn.Module, ABC):
         if self.prompt_encoder.config.drawn:
             return ImageSide(features, None, *self.mask_decoder.finer_parts(features), places)
         nothing = self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
-        return self.mask_decoder.image_side(features, nothing, places)
+        side = self.mask_decoder.image_side(features, nothing, places)
+        return side if self.training or self.device.type != "cpu" else self.mask_decoder.share(side)
 
     def predict(self, image: ImageSide, prompts: Prompts, multimask: bool) -> Masks:
-        """N prompts on one image, or (in training) on N images -> their masks: three each, or one.
-
-        On a CPU prompts are answered one by one: what one of them needs stays in the processor's cache.
-        """
-        if prompts.rows > 1 and self.device.type == "cpu" and not self.training:
-            return Masks.joined([self.predict(image, one, multimask) for one in prompts.each()])
+        """N prompts on one image, or (in training) on N images -> their masks: three each, or one."""
+        together = self.together(image, prompts)
+        if prompts.rows > together:
+            return Masks.joined([self.predict(image, some, multimask) for some in prompts.split(together)])
         image, sparse = self.prompted(image, prompts)
         return self.mask_decoder.masks(image, self.mask_decoder.decode(image, sparse), multimask)
+
+    def together(self, image: ImageSide, prompts: Prompts) -> int:
+        """How many of them are answered at a time: on a CPU so few that what they need stays in its cache."""
+        if self.training or self.device.type != "cpu":
+            return prompts.rows
+        return 1 if image.shared is None or prompts.masks is not None else SHARING
 
     def prompted(self, image: ImageSide, prompts: Prompts) -> tuple[ImageSide, Tensor]:
         """The image's side with the prompts' dense part in it, and their tokens (N, T, C): what `decode` takes."""
         tokens = self.prompt_encoder(prompts)
         if tokens.dense is not None:
             side = self.mask_decoder.tokens_of(image.features.embedding, tokens.dense, image.positions)
-            image = image._replace(tokens=side)
+            image = image._replace(tokens=side, shared=None)
         return image, tokens.sparse
 
     def best_candidate(self, image: ImageSide, prompt: Prompts, ambiguous: bool) -> Masks:
@@ -67,8 +75,7 @@ class Promptable(nn.Module, ABC):
         image, sparse = self.prompted(image, prompt)
         decoded = self.mask_decoder.decode(image, sparse)
         which = 1 + int(decoded.scores[0, 1:].argmax()) if ambiguous else 0
-        upscaled = self.mask_decoder.upscale(image, decoded.cells)
-        logits = self.mask_decoder.draw(image, decoded, upscaled, [which])
+        logits = self.mask_decoder.draw(image, decoded, [which])
         return Masks(logits, decoded.scores[:, [which]], decoded.mask_tokens[:, [which]], decoded.object_score)
 
     def good_candidates(self, image: ImageSide, prompts: Prompts, limit: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,24 +83,25 @@ class Promptable(nn.Module, ABC):
 
         Returns logits (M, 4h, 4w), scores (M,), and which prompt each answers (M,).
         """
-        if prompts.rows > 1 and self.device.type == "cpu":  # as in `predict`
-            parts = [self.good_candidates(image, one, limit) for one in prompts.each()]
+        together = self.together(image, prompts)
+        if prompts.rows > together:
+            parts = [self.good_candidates(image, some, limit) for some in prompts.split(together)]
+            firsts = range(0, prompts.rows, together)
             logits, scores, _ = (torch.cat(column) for column in zip(*parts, strict=True))
-            counts = torch.tensor([len(part[1]) for part in parts])
-            return logits, scores, torch.arange(len(parts)).repeat_interleave(counts)
+            return logits, scores, torch.cat([first + part[2] for first, part in zip(firsts, parts, strict=True)])
         image, sparse = self.prompted(image, prompts)
         decoded = self.mask_decoder.decode(image, sparse)
         good = decoded.scores[:, 1:] > limit  # (N, 3)
         rows = good.any(1).nonzero()[:, 0]
-        which = good[rows]
-        drawn = which.any(0).nonzero()[:, 0]  # of the three, those that some prompt needs
         side = 4 * self.prompt_encoder.side
         if not len(rows):
             return decoded.scores.new_zeros(0, side, side), decoded.scores.new_zeros(0), rows
-        some = decoded if len(rows) == len(good) else decoded.rows(rows)
-        upscaled = self.mask_decoder.upscale(image, some.cells)
-        logits = self.mask_decoder.draw(image, some, upscaled, (1 + drawn).tolist())
-        return logits[which[:, drawn]], some.scores[:, 1:][which], rows.repeat_interleave(which.sum(1))
+        drawn = []
+        for some in rows.split(1 if self.device.type == "cpu" else len(rows)):
+            which = good[some]
+            wanted = which.any(0).nonzero()[:, 0]  # of the three, those that some prompt needs
+            drawn.append(self.mask_decoder.draw(image, decoded.rows(some), (1 + wanted).tolist())[which[:, wanted]])
+        return torch.cat(drawn), decoded.scores[:, 1:][good], good.nonzero()[:, 0]
 
     def bake(self) -> None:
         """Prepares for inference: evaluation mode and no gradients; families add what they can compute beforehand."""

@@ -40,10 +40,10 @@ class Prompts(NamedTuple):
         """N."""
         return next(x.shape[0] for x in (self.points, self.boxes, self.masks) if x is not None)
 
-    def each(self) -> Iterator[Prompts]:
-        """One prompt after another (N = 1)."""
-        for i in range(self.rows):
-            yield Prompts(*(None if x is None else x[i : i + 1] for x in self))
+    def split(self, count: int) -> Iterator[Prompts]:
+        """So many at a time."""
+        for i in range(0, self.rows, count):
+            yield Prompts(*(None if x is None else x[i : i + count] for x in self))
 
 
 class PromptTokens(NamedTuple):

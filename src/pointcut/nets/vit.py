@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import MLP, LayerNorm2d
+from .layers import MLP, LayerNorm2d, fused_is_slow, plain_attention
 from .windows import window_partition, window_unpartition
 
 
@@ -55,16 +55,24 @@ class RelativeAttention(nn.Module):
         grid = q.unflatten(2, (height, width))  # (B, h, H, W, d)
         rows = torch.einsum("bnyxd,ykd->bnyxk", grid, self.rel_pos_h[distances(height, x.device)])  # (B, h, H, W, H of keys)
         columns = torch.einsum("bnyxd,xkd->bnyxk", grid, self.rel_pos_w[distances(width, x.device)])  # (B, h, H, W, W of keys)
-        # One head at a time where the map is large: the scores' bias alone is 64 MB a head at 64x64.
-        step = self.heads if height * width <= 1024 else 1
+        if fused_is_slow(q, k):
+            each = zip(*(x.flatten(0, 1) for x in (q, k, v, rows.flatten(2, 3), columns.flatten(2, 3))), strict=True)
+            out = torch.stack([plain_attention(q, k, v, bias=(row, column)) for q, k, v, row, column in each]).view(q.shape)
+        else:
+            out = self._fused(q, k, v, rows, columns)
+        out = out.transpose(1, 2)  # (B, H*W, h, d)
+        return self.proj(out.reshape(batch, height, width, channels))
+
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """One head at a time where the map is large: the scores' bias alone is 64 MB a head at 64x64."""
+        step = self.heads if q.shape[2] <= 1024 else 1
         parts = []
         for i in range(0, self.heads, step):
             s = slice(i, i + step)
             bias = rows[:, s, ..., :, None] + columns[:, s, ..., None, :]  # (B, step, H, W, H of keys, W of keys)
             bias = bias.flatten(4).flatten(2, 3)
             parts.append(F.scaled_dot_product_attention(q[:, s], k[:, s], v[:, s], attn_mask=bias))
-        out = torch.cat(parts, dim=1).transpose(1, 2)  # (B, H*W, h, d)
-        return self.proj(out.reshape(batch, height, width, channels))
+        return torch.cat(parts, dim=1)
 
 
 class Block(nn.Module):

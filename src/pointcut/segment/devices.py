@@ -12,6 +12,7 @@ from typing import get_args
 import torch
 
 from ..errors import DeviceUnavailable, InputError
+from ..nets.layers import has_amx
 from ..weights.specs import Precision
 
 
@@ -53,8 +54,8 @@ def encoding_dtype(device: torch.device, precision: Precision, auto_is_fast: boo
 
 def cpu_multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for bfloat16 matrix products."""
-    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # the first came with PyTorch 2.6
-    return any(getattr(torch.cpu, test)() for test in tests if hasattr(torch.cpu, test))
+    test = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # came with PyTorch 2.6
+    return has_amx() or (test is not None and test())
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8

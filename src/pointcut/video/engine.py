@@ -32,7 +32,7 @@ class EncodedFrame:
     """A frame's features, before anything is remembered; all objects share them."""
 
     features: ImageFeatures
-    finer: tuple[Tensor | None, Tensor | None]
+    finer: tuple[Tensor, Tensor]
     """What the decoder computes of the finer maps."""
     positions: Tensor
     """(1, S, C): where each cell lies."""

@@ -1,0 +1,61 @@
+"""The last part of the mask decoder: each cell becomes sixteen, and a mask is a token's product with them.
+
+A transposed convolution whose stride is its size is a linear layer per cell. Its outputs are left where they are, cell by cell
+and quarter by quarter (cells.py), so nothing is moved before the finished masks.
+
+Letters: N prompts, K masks, S cells of the image, n of them, C channels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .layers import LayerNorm2d
+
+CELLS = 1024
+"""That pass all layers together on a CPU: what lies between the layers stays in its cache."""
+
+
+class Upscaling(NamedTuple):
+    """The layers, in order."""
+
+    grow1: nn.ConvTranspose2d
+    norm: LayerNorm2d
+    act1: nn.GELU
+    grow2: nn.ConvTranspose2d
+    act2: nn.GELU
+
+    def quarters(self, cells: Tensor, more: Tensor) -> Tensor:
+        """(N, n, C), and what is added (1|N, 1|n, C) -> each cell's four quarters (N, n, C), before their norm."""
+        return _grown(cells, linear(self.grow1), more)
+
+    def parts(self, quarters: Tensor, more: Tensor, masks: Tensor) -> Tensor:
+        """Quarters (N, n, C) -> the logits of each cell's sixteen parts (N, K, 16n).
+
+        more: what is added to the quarters' quarters (1|N, 1|4n, C/2). masks: the masks' own rows (N, K, C/8).
+        """
+        x = self.act1(self.norm.rows(quarters.unflatten(2, (4, -1)))).flatten(1, 2)  # (N, 4n, C/4)
+        x = self.act2(_grown(x, linear(self.grow2), more)).unflatten(2, (4, -1)).flatten(1, 2)  # (N, 16n, C/8)
+        if len(x) == 1:  # far faster than a batch of one
+            return (masks[0] @ x[0].T)[None]
+        return masks @ x.transpose(1, 2)
+
+
+def linear(grow: nn.ConvTranspose2d) -> Tensor:
+    """The weight of a transposed 2x2 convolution of stride 2 as that of a linear layer: (C, 4 * out)."""
+    return grow.weight.permute(0, 2, 3, 1).flatten(1)
+
+
+def bias_of(grow: nn.ConvTranspose2d) -> Tensor:
+    """(out,)."""
+    return grow.get_parameter("bias")
+
+
+def _grown(rows: Tensor, weight: Tensor, more: Tensor) -> Tensor:
+    """(N, n, C) @ (C, D) + (1|N, 1|n, D)."""
+    if len(more) == len(rows) == 1:
+        return torch.addmm(more[0], rows[0], weight)[None]
+    return more + rows @ weight
