@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -63,11 +64,12 @@ def test_everything_does_not_depend_on_the_grid(nano: pointcut.Segmenter, scene:
     image, truth = scene
     known: list[list[float]] = []
     seen: list[tuple[int, int]] = []
+    # With 8 points a side the smallest disc gets a single one in tiles of 384, at its rim, and a mask two pixels too wide.
+    config = replace(CONFIG, points_per_side=10)
     for tiling in (Tiling(384, 96), Tiling(512, 160)):
-        cut = everything_in(nano, Whole(image), tiling, CONFIG, lambda *now: seen.append(now))
+        cut = everything_in(nano, Whole(image), tiling, config, lambda *now: seen.append(now))
         known.append(best_ious(cut, truth))
-        # How well the model knows discs: two pixels more around the smallest are 0.88.
-        assert min(known[-1]) > 0.85, (tiling, known)
+        assert min(known[-1]) > 0.9, (tiling, known)  # how well the model knows discs
         assert np.mean(known[-1]) > 0.94, (tiling, known)
         for layer in tiling.layers(image.shape[:2])[:-1]:
             for window in layer:  # a cut mask would have a long straight side just there
@@ -75,7 +77,7 @@ def test_everything_does_not_depend_on_the_grid(nano: pointcut.Segmenter, scene:
                     sides = [int((box[[0, 2]] == edge).sum()) for box in cut.boxes_xyxy]
                     long = [mask for mask, hit in zip(cut.rle(), sides, strict=True) if hit and rle.area(mask) > 5000]
                     assert all(_column(mask, edge) < 60 for mask in long), (tiling, edge)
-    np.testing.assert_allclose(*known, atol=0.1)
+    np.testing.assert_allclose(*known, atol=0.06)
     assert seen[0] == (1, sum(map(len, Tiling(384, 96).layers(image.shape[:2]))))
 
 
