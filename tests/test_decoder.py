@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pointcut
 from pointcut.nets import decoder as decoders
 from pointcut.nets import folding, mixtures
 from pointcut.nets.cells import from_parts, to_parts
 from pointcut.nets.decoder import DecoderConfig, ImageFeatures, MaskDecoder
+from pointcut.nets.layers import Fuser, Part
+from pointcut.nets.prompts import Prompts
 from pointcut.nets.transformer import TwoWayTransformer
 
 
@@ -80,6 +84,39 @@ def test_prompts_that_share_an_image_get_the_masks_of_those_that_do_not(
         torch.testing.assert_close(masks, decoder.draw(side, alone, [0, 2]))
         one = decoder.draw(decoder.share(side), sharing.rows(torch.tensor([2])), [2])
         torch.testing.assert_close(one, masks[2:, 1:])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    rows=st.tuples(st.integers(0, 15), st.integers(1, 5)),
+    columns=st.tuples(st.integers(0, 11), st.integers(1, 5)),
+)
+def test_a_change_in_a_part_of_the_map_is_fused_alone(seed: int, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+    torch.manual_seed(seed)
+    fuser = Fuser(8, depth=2, layer_scale=1.0).double()
+    before = torch.randn(1, 8, 16, 12).double()
+    part = Part(rows[0], min(16, sum(rows)), columns[0], min(12, sum(columns)))
+    after = before.clone()
+    part.of(after).add_(1)
+    assert Part.that_differs(before, after, least=0.5) == part
+    assert Part.that_differs(before, before, least=0.5) is None
+    with torch.inference_mode():
+        known = fuser.steps(before)
+        torch.testing.assert_close(fuser.after_change(known, after, part), fuser(after))
+        torch.testing.assert_close(known[0], before)  # what others go by is left alone
+
+
+def test_many_clicks_on_an_image_get_the_masks_of_one(nano: pointcut.Segmenter) -> None:
+    photo = nano.encode(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
+    net, side = photo.net, photo.view.side
+    assert side.blank is not None
+    assert photo.side.blank is None
+    for x, y in ((256.0, 256.0), (3.0, 500.0)):
+        clicks = Prompts(torch.tensor([[[x, y], [x, 255.0]]]), torch.tensor([[1, 0]]))
+        with torch.inference_mode():
+            alone, sharing = (net.predict(image, clicks, multimask=True) for image in (photo.side, side))
+        torch.testing.assert_close(sharing.logits, alone.logits, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("high_res", [True, False])

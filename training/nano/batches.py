@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from composites import Rng, composite, random_view, recolour, weather
+from composites import Rng, composite, random_view, recolour, tilted, weather
 from photos import VOID, Photo, load_sets, objects_of
 
 
@@ -31,6 +31,8 @@ class Mixture:
     donors: tuple[str, ...] = ("coco_by_train", "coco_person_by", "nuts18", "davis_tennis")
     composites: float = 0.5
     """The share of pictures that get things pasted over them."""
+    tilted: float = 0.3
+    """The share of photographs that are turned by some degrees."""
     least: float = 0.004
     """The smallest object asked for, as a share of the picture."""
 
@@ -108,6 +110,8 @@ class Batches(IterableDataset):
         while True:
             photos = self.sets[self.names[rng.choice(len(self.names), p=self.weights)]]
             scene = random_view(photos[rng.integers(len(photos))], self.side, rng, (0.2, 1.0))
+            if rng.random() < self.mixture.tilted:
+                scene = tilted(scene, rng)
             if rng.random() < self.mixture.composites or not scene.labels.any():
                 scene = composite(scene, self.donors, self.textures, rng)
             ids = objects_of(scene, self.mixture.least)
@@ -119,4 +123,4 @@ class Batches(IterableDataset):
         masks = np.stack([np.where(scene.labels == VOID, VOID, scene.labels == i).astype(np.uint8) for i in chosen])
         clicks = np.array([inner_click((m == 1).astype(np.uint8), rng) for m in masks])
         boxes = np.array([noisy_box(m == 1, rng, 0.1 if rng.random() < 0.5 else 0.02) for m in masks])
-        return weather(recolour(scene.image, rng, 0.8), rng), masks, clicks, boxes
+        return weather(recolour(scene.image, rng), rng), masks, clicks, boxes

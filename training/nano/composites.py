@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from photos import Photo, objects_of
+from photos import VOID, Photo, objects_of
 
 Rng = np.random.Generator
 
@@ -28,6 +28,15 @@ def random_view(photo: Photo, side: int, rng: Rng, zoom: tuple[float, float]) ->
     if rng.random() < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]
     return Photo(np.ascontiguousarray(image), np.ascontiguousarray(labels))
+
+
+def tilted(photo: Photo, rng: Rng) -> Photo:
+    """A square view turned by some degrees: cameras are held askew, and things should be known so, too."""
+    side = photo.labels.shape[0]
+    matrix = cv2.getRotationMatrix2D((side / 2, side / 2), rng.normal(0, 12), 1.1)
+    image = cv2.warpAffine(photo.image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    labels = cv2.warpAffine(photo.labels, matrix, (side, side), flags=cv2.INTER_NEAREST, borderValue=VOID)
+    return Photo(image, labels)
 
 
 def recolour(image: np.ndarray, rng: Rng, strength: float = 1.0) -> np.ndarray:

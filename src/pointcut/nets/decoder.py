@@ -19,12 +19,18 @@ from torch import Tensor, nn
 
 from . import folding
 from .cells import from_parts, to_parts
-from .layers import MLP, Fuser, LayerNorm2d
+from .layers import MLP, Fuser, LayerNorm2d, Part
 from .mixtures import Mixture, SharedCells, shared_cells, transform
 from .transformer import ImageTokens, TwoWayTransformer
 from .upscaling import CELLS, Upscaling, bias_of, linear
 
 MASK_TOKENS = 4
+
+UNSEEN = 1e-6
+"""What a prompt may change of a cell and still count as blank there: float32 rounds as much."""
+
+MOSTLY = 0.4
+"""Of a prompt that draws on more of the cells all are computed anew: with what its neighbours see it is most of them."""
 
 
 class ImageFeatures(NamedTuple):
@@ -50,6 +56,17 @@ class ImageSide(NamedTuple):
     """(1, S, C): where each cell lies."""
     shared: SharedCells | None = None
     """What spares prompts without a mask their own copies of the cells, on a CPU."""
+    blank: Blank | None = None
+    """What spares drawn prompts the fuser's work where they draw nothing (`MaskDecoder.blank`)."""
+
+
+class Blank(NamedTuple):
+    """An image under a prompt that draws nothing."""
+
+    dense: Tensor
+    """(1, C, h, w)."""
+    steps: list[Tensor]
+    """What goes into the fuser, and comes out of each of its blocks: (1, C, h, w)."""
 
 
 class Decoded(NamedTuple):
@@ -165,13 +182,29 @@ class MaskDecoder(nn.Module):
         quarters = (to_parts(middle, 1) + biases[0]).unflatten(1, (-1, 4)).flatten(2)
         return quarters, (to_parts(fine, 2) + biases[1]).unflatten(1, (-1, 4)).flatten(2)
 
-    def tokens_of(self, embedding: Tensor, dense: Tensor, positions: Tensor) -> ImageTokens:
+    def blank(self, image: ImageSide, dense: Tensor) -> ImageSide:
+        """The same, for many drawn prompts without a mask: `dense` (1, C, h, w) is of one that draws nothing."""
+        steps = self.prompt_fuser.steps(in_fastest_layout(image.features.embedding + dense))
+        return image._replace(blank=Blank(dense, steps))
+
+    def tokens_of(self, embedding: Tensor, dense: Tensor, positions: Tensor, blank: Blank | None = None) -> ImageTokens:
         """The part of it that a dense prompt changes."""
-        embedding = embedding + dense
+        x = embedding + dense
         if self.config.fuser_depth:
-            # Always in the layout that is fastest, and so to the last bit the same for a picture that was saved and read.
-            embedding = self.prompt_fuser(embedding.contiguous(memory_format=torch.channels_last))
-        return self.transformer.image_tokens(embedding, positions)
+            x = in_fastest_layout(x)
+            if x.device.type == "cpu" and not torch.is_grad_enabled():  # one by one, what they need stays in its cache
+                each = zip(x.split(1), dense.expand_as(x).split(1), strict=True)
+                x = torch.cat([self._fused(*one, blank) for one in each])
+            else:
+                x = self.prompt_fuser(x)
+        return self.transformer.image_tokens(x, positions)
+
+    def _fused(self, x: Tensor, dense: Tensor, blank: Blank | None) -> Tensor:
+        """(1, C, h, w) through the fuser, where it is not as under a blank prompt."""
+        part = None if blank is None else Part.that_differs(dense, blank.dense, least=UNSEEN)
+        if blank is None or part is None or part.area > MOSTLY * x[0, 0].numel():
+            return self.prompt_fuser(x)
+        return self.prompt_fuser.after_change(blank.steps, x, part)
 
     def decode(self, image: ImageSide, sparse: Tensor) -> Decoded:
         """(N, T, C) prompt tokens -> scores, and what masks are drawn of."""
@@ -252,6 +285,11 @@ class MaskDecoder(nn.Module):
     def _pack(decoded: Decoded, logits: Tensor, which: range) -> Masks:
         rows = slice(which.start, which.stop)
         return Masks(logits, decoded.scores[:, rows], decoded.mask_tokens[:, rows], decoded.object_score)
+
+
+def in_fastest_layout(x: Tensor) -> Tensor:
+    """And so to the last bit the same for a picture that was saved and read."""
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def of_cells(more: Tensor, some: slice) -> Tensor:

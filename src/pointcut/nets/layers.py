@@ -6,9 +6,10 @@ h heads, d channels of a head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -161,9 +162,54 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = nn.Parameter(torch.full((width,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)  # (B, H, W, C)
+        return x + self._answer(self.dwconv(x))
+
+    def within(self, x: Tensor, part: Part) -> Tensor:
+        """The same, of a part of the map only: (B, C, H, W) -> (B, C, its rows, its columns)."""
+        seen = part.grown(REACH, x)
+        y = self.dwconv(seen.of(x))
+        y = y[:, :, part.top - seen.top :, part.left - seen.left :][:, :, : part.bottom - part.top, : part.right - part.left]
+        return part.of(x) + self._answer(y)
+
+    def _answer(self, y: Tensor) -> Tensor:
+        """What is added to a map, from its convolution."""
+        y = self.norm(y).permute(0, 2, 3, 1)  # (B, H, W, C)
         y = self.gamma * self.pwconv2(self.act(self.pwconv1(y)))
-        return x + y.permute(0, 3, 1, 2)  # (B, C, H, W)
+        return y.permute(0, 3, 1, 2)  # (B, C, H, W)
+
+
+REACH = 3
+"""How many cells away such a block sees."""
+
+
+class Part(NamedTuple):
+    """Rows and columns of a map, the ends exclusive."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @classmethod
+    def that_differs(cls, one: Tensor, other: Tensor, least: float) -> Part | None:
+        """Where two maps (1, C, H, W) differ by more than `least`; None if nowhere."""
+        far = ((one - other).abs() > least).any(1)[0]  # (H, W)
+        rows, columns = (far.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+        return cls(rows[0], rows[-1] + 1, columns[0], columns[-1] + 1) if rows else None
+
+    @property
+    def area(self) -> int:
+        return (self.bottom - self.top) * (self.right - self.left)
+
+    def grown(self, cells: int, x: Tensor) -> Part:
+        """On all sides, as far as a map (B, C, H, W) goes."""
+        height, width = x.shape[2:]
+        top, bottom = max(0, self.top - cells), min(height, self.bottom + cells)
+        return Part(top, bottom, max(0, self.left - cells), min(width, self.right + cells))
+
+    def of(self, x: Tensor) -> Tensor:
+        """That part of (B, C, H, W)."""
+        return x[:, :, self.top : self.bottom, self.left : self.right]
 
 
 class Fuser(nn.Module):
@@ -174,9 +220,24 @@ class Fuser(nn.Module):
         self.layers = nn.ModuleList(ConvNeXtBlock(width, layer_scale) for _ in range(depth))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.steps(x)[-1]
+
+    def steps(self, x: Tensor) -> list[Tensor]:
+        """(B, C, H, W) -> itself, and what each block makes of it."""
+        maps = [x]
         for layer in self.layers:
-            x = layer(x)
-        return x
+            maps.append(layer(maps[-1]))
+        return maps
+
+    def after_change(self, known: Sequence[Tensor], x: Tensor, part: Part) -> Tensor:
+        """`forward` of (B, C, H, W), which is known[0] but for a part; `known` are the steps of that."""
+        answer = x
+        for layer, before in zip(self.layers, known[1:], strict=True):
+            part = part.grown(REACH, x)
+            new = cast("ConvNeXtBlock", layer).within(answer, part)
+            answer = before.clone()
+            part.of(answer).copy_(new)
+        return answer
 
 
 class ConvNorm(nn.Module):

@@ -16,6 +16,9 @@ from .prompts import PromptEncoder, Prompts
 SHARING = 8
 """Prompts without a mask that are answered together on a CPU: their tokens share weights, and each has 2 MB of its own."""
 
+OWN_CELLS = 4 << 20
+"""Bytes of cells of prompts that are answered together on a CPU, if each has its own: one of SAM's, or eight of nano's."""
+
 
 class Promptable(nn.Module, ABC):
     """A network that encodes an image once (`encode`, `image_side`) and answers prompts many times (`predict`)."""
@@ -56,17 +59,28 @@ class Promptable(nn.Module, ABC):
         image, sparse = self.prompted(image, prompts)
         return self.mask_decoder.masks(image, self.mask_decoder.decode(image, sparse), multimask)
 
+    def for_many(self, image: ImageSide) -> ImageSide:
+        """The same image, with what pays for more than a few prompts."""
+        config = self.mask_decoder.config
+        if image.blank is not None or not config.fuser_depth or self.device.type != "cpu" or self.training:
+            return image
+        return self.mask_decoder.blank(image, self.prompt_encoder.blank())
+
     def together(self, image: ImageSide, prompts: Prompts) -> int:
         """How many of them are answered at a time: on a CPU so few that what they need stays in its cache."""
         if self.training or self.device.type != "cpu":
             return prompts.rows
-        return 1 if image.shared is None or prompts.masks is not None else SHARING
+        if image.shared is not None and prompts.masks is None:
+            return SHARING
+        cells = image.positions[0].numel() * image.positions.element_size()  # of each prompt its own
+        return max(1, OWN_CELLS // cells)
 
     def prompted(self, image: ImageSide, prompts: Prompts) -> tuple[ImageSide, Tensor]:
         """The image's side with the prompts' dense part in it, and their tokens (N, T, C): what `decode` takes."""
         tokens = self.prompt_encoder(prompts)
         if tokens.dense is not None:
-            side = self.mask_decoder.tokens_of(image.features.embedding, tokens.dense, image.positions)
+            blank = image.blank if prompts.masks is None else None
+            side = self.mask_decoder.tokens_of(image.features.embedding, tokens.dense, image.positions, blank)
             image = image._replace(tokens=side, shared=None)
         return image, tokens.sparse
 

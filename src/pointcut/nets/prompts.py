@@ -138,6 +138,12 @@ class PromptEncoder(nn.Module):
         dense = self.mask_downscaling(torch.cat([logits / 8, maps], dim=1))  # logits are a few units, maps at most one
         return dense + self.no_mask_embed.weight[:, :, None, None] if blank else dense
 
+    def blank(self) -> Tensor:
+        """What a prompt without a mask that draws nothing makes of every cell: (1, C, h, w)."""
+        device = self.no_mask_embed.weight.device
+        nothing = torch.zeros(1, 1 + DRAWN_MAPS, 4 * self.side, 4 * self.side, device=device)
+        return self.mask_downscaling(nothing) + self.no_mask_embed.weight[:, :, None, None]
+
 
 def draw_prompts(prompts: Prompts, side: int, input_size: int, device: torch.device, radius: float = 0.02) -> Tensor:
     """Draws prompts as maps: (N, 3, side, side): positive clicks, negative clicks, the box's inside.

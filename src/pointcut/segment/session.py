@@ -183,7 +183,8 @@ class EncodedImage:
     @property
     def view(self) -> View:
         """What the automatic search needs of it."""
-        return View(self.net, self.side, self.frame)
+        with torch.inference_mode():
+            return View(self.net, self.net.for_many(self.side), self.frame)
 
     def crop(self, crop: Crop) -> EncodedImage:
         """A part of the picture, encoded on its own."""
