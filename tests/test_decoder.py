@@ -84,6 +84,12 @@ def test_prompts_that_share_an_image_get_the_masks_of_those_that_do_not(
         torch.testing.assert_close(masks, decoder.draw(side, alone, [0, 2]))
         one = decoder.draw(decoder.share(side), sharing.rows(torch.tensor([2])), [2])
         torch.testing.assert_close(one, masks[2:, 1:])
+    with torch.no_grad():
+        side = decoder.share(decoder.image_side(features, torch.zeros(1, 32, 1, 1).double(), torch.randn(1, 15, 32).double()))
+    learning = decoder.draw(side, decoder.decode(side, prompt), [0, 2])
+    learning.sum().backward()  # where gradients are wanted nothing is shared
+    with torch.no_grad():
+        torch.testing.assert_close(decoder.draw(side, decoder.decode(side, prompt), [0, 2]), learning.detach())
 
 
 @settings(max_examples=25, deadline=None)

@@ -215,8 +215,9 @@ class MaskDecoder(nn.Module):
         tokens = torch.cat([own_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (N, 5|6 + T, C)
         cells: Tensor | tuple[Mixture, ...]
         assert image.tokens is not None, "a drawn prompt has its own"
-        if image.shared is not None and folding.pays(self.transformer.final_attn_token_to_image, tokens):
-            tokens, cells = transform(self.transformer, tokens, image.tokens, image.shared, wanted=len(own_tokens))
+        shared = None if torch.is_grad_enabled() else image.shared  # its steps work in place
+        if shared is not None and folding.pays(self.transformer.final_attn_token_to_image, tokens):
+            tokens, cells = transform(self.transformer, tokens, image.tokens, shared, wanted=len(own_tokens))
         else:
             tokens, cells = self.transformer(tokens, image.tokens, wanted=len(own_tokens))
         object_score = None
