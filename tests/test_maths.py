@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco
 
-from pointcut import masks, rle
+from pointcut import masks, pixels, rle
 from pointcut.components import fill_small, label_components
 from pointcut.errors import InputError
+from pointcut.images import Frame
 
 MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 24), st.integers(1, 24)))
 
@@ -139,3 +143,24 @@ def test_sets_of_runs(masks_of_one: np.ndarray, data: st.DataObject) -> None:
     x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))
     inside = rle.shared_area(first, rle.rectangle(x0, y0, x1, y1, height))
     assert inside == masks_of_one[0, y0:y1, x0:x1].sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.tuples(st.integers(9, 300), st.integers(9, 300)),
+    fit=st.sampled_from(["squash", "pad"]),
+    extent=st.integers(0, 64),
+    share=st.sampled_from([0.0, 0.3, 1.0]),
+)
+def test_masks_are_drawn_as_if_everything_were(seed: int, size: tuple[int, int], fit: str, extent: int, share: float) -> None:
+    """Whether a mask is stretched where it lies or whole, to the pixel."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.rand(1, 2, 64, 64, generator=generator) - 3
+    y, x = torch.randint(0, 64, (2,), generator=generator).tolist()
+    thing = logits[0, 1, y : y + extent, x : x + extent]
+    thing += 6 * torch.rand(thing.shape, generator=generator)
+    frame = Frame(*size, 256, fit)
+    with patch.object(pixels, "SMALL", share):
+        masks = pixels.drawn(logits, frame)
+    np.testing.assert_array_equal(masks, (pixels.to_picture(logits, frame) > 0).numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -70,19 +71,75 @@ def to_picture(logits: Tensor, frame: Frame) -> Tensor:
     return upsample(fitted(logits, frame), (frame.height, frame.width))
 
 
+class Axis(NamedTuple):
+    """How one axis is enlarged: pixel p is (1 - share) * value[low] + share * value[low + 1]."""
+
+    values: int
+    """How many values there are."""
+    low: Tensor
+    """(pixels,) int64."""
+    share: Tensor
+    """(pixels,) float32."""
+    first: Tensor
+    """(values + 1,) int32: the first pixel of each value's own stretch, and how many pixels there are."""
+    shares: Tensor
+    """(values, longest stretch) float32: the shares of each stretch's pixels, and no number where it is shorter."""
+
+    @classmethod
+    def enlarging(cls, values: int, pixels: int, device: torch.device) -> Axis:
+        """As `F.interpolate(mode="bilinear", align_corners=False)` does it, in float32."""
+        scale = torch.tensor(values / pixels, dtype=torch.float32)
+        source = (scale * (torch.arange(pixels, dtype=torch.float32) + 0.5) - 0.5).clamp_(min=0)
+        low = source.long().clamp_(max=values - 1)
+        first = torch.searchsorted(low, torch.arange(values + 1))
+        own = first[:-1, None] + torch.arange(int(first.diff().max()))
+        shares = torch.where(own < first[1:, None], (source - low)[own.clamp(max=pixels - 1)], torch.nan)
+        return cls(values, *(x.to(device) for x in (low, source - low, first.int(), shares)))
+
+    def reached(self, true: Tensor) -> slice:
+        """The pixels that touch a true value, from the first to the last: (values,) bool."""
+        places = true.nonzero()[:, 0]
+        if not len(places):
+            return slice(0, 0)
+        return slice(int(self.first[max(0, int(places[0]) - 1)]), int(self.first[int(places[-1]) + 1]))
+
+    def needed(self, pixels: slice) -> slice:
+        """The values that those pixels lie between."""
+        if pixels.stop == pixels.start:
+            return slice(0, 0)
+        return slice(int(self.low[pixels.start]), min(self.values, int(self.low[pixels.stop - 1]) + 2))
+
+    def stretched(self, values: Tensor, pixels: slice, start: int = 0) -> Tensor:
+        """Some pixels (p, ...) of values (n, ...), the first of which is the axis' value `start`."""
+        low = self.low[pixels] - start
+        share = self.share[pixels].view(-1, *[1] * (values.ndim - 1))
+        return (1 - share) * values[low] + share * values[(low + 1).clamp(max=len(values) - 1)]
+
+
+SMALL = 0.3
+"""A mask that lies within such a share of the picture is stretched there alone."""
+
+
 def drawn(logits: Tensor, frame: Frame) -> np.ndarray:
     """Low-resolution logits (N, K, h, w) -> masks of the picture's size, bool (N, K, H, W).
 
-    On a CPU mask by mask: one mask's enlarged logits are all that is ever held, in memory that is used again.
+    On a CPU mask by mask: one mask's enlarged logits are all that is ever held, in memory that is used again. Where no logit is
+    positive no pixel is.
     """
     if logits.device.type != "cpu":
         return (to_picture(logits, frame) > 0).cpu().numpy()
-    small = fitted(logits, frame)
-    masks = np.empty((*logits.shape[:2], frame.height, frame.width), bool)
+    small = fitted(logits, frame).flatten(0, 1)  # (N * K, h, w)
+    masks = np.zeros((*logits.shape[:2], frame.height, frame.width), bool)
     enlarged = torch.empty(1, 1, frame.height, frame.width)
-    for one, mask in zip(small.flatten(0, 1)[:, None, None], masks.reshape(-1, *masks.shape[2:]), strict=True):
-        torch.ops.aten.upsample_bilinear2d.out(one, enlarged.shape[2:], False, out=enlarged)
-        np.greater(enlarged[0, 0].numpy(), 0, out=mask)
+    down, across = (Axis.enlarging(n, size, small.device) for n, size in zip(small.shape[1:], enlarged.shape[2:], strict=True))
+    for one, mask in zip(small, masks.reshape(-1, *masks.shape[2:]), strict=True):
+        rows, columns = (axis.reached((one > 0).any(1 - i)) for i, axis in enumerate((down, across)))
+        if (rows.stop - rows.start) * (columns.stop - columns.start) > SMALL * mask.size:
+            torch.ops.aten.upsample_bilinear2d.out(one[None, None], enlarged.shape[2:], False, out=enlarged)
+            np.greater(enlarged[0, 0].numpy(), 0, out=mask)
+        else:
+            wide = across.stretched(one[down.needed(rows)].T, columns).T
+            mask[rows, columns] = down.stretched(wide, rows, down.needed(rows).start).numpy() > 0
     return masks
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..nets.decoder import upsample
+from ..pixels import Axis
 from ..rle import tight_box
 
 DRAWN_FOR = 50
@@ -69,32 +70,6 @@ def run_lengths(toggles: np.ndarray, pixels: int) -> np.ndarray:
     """One mask's toggles -> COCO's run lengths, int64: zeros first."""
     lengths = np.diff(toggles, prepend=0, append=pixels)
     return lengths[:-1] if len(lengths) > 1 and lengths[-1] == 0 else lengths
-
-
-class Axis(NamedTuple):
-    """How one axis is enlarged: pixel p is (1 - share) * value[low] + share * value[low + 1]."""
-
-    values: int
-    """How many values there are."""
-    low: Tensor
-    """(pixels,) int64."""
-    share: Tensor
-    """(pixels,) float32."""
-    first: Tensor
-    """(values + 1,) int32: the first pixel of each value's own stretch, and how many pixels there are."""
-    shares: Tensor
-    """(values, longest stretch) float32: the shares of each stretch's pixels, and no number where it is shorter."""
-
-    @classmethod
-    def enlarging(cls, values: int, pixels: int, device: torch.device) -> Axis:
-        """As `F.interpolate(mode="bilinear", align_corners=False)` does it, in float32."""
-        scale = torch.tensor(values / pixels, dtype=torch.float32)
-        source = (scale * (torch.arange(pixels, dtype=torch.float32) + 0.5) - 0.5).clamp_(min=0)
-        low = source.long().clamp_(max=values - 1)
-        first = torch.searchsorted(low, torch.arange(values + 1))
-        own = first[:-1, None] + torch.arange(int(first.diff().max()))
-        shares = torch.where(own < first[1:, None], (source - low)[own.clamp(max=pixels - 1)], torch.nan)
-        return cls(values, *(x.to(device) for x in (low, source - low, first.int(), shares)))
 
 
 def where(flags: Tensor) -> Tensor:
