@@ -231,15 +231,20 @@ class MaskDecoder(nn.Module):
 
     def draw(self, image: ImageSide, decoded: Decoded, which: Sequence[int]) -> Tensor:
         """The logits of some of the four masks: (N, len(which), 4h, 4w)."""
+        return self._put_together(image, self._parts(image, decoded, which))
+
+    def _put_together(self, image: ImageSide, parts: Tensor) -> Tensor:
+        """(N, K, 16S), each cell's sixteen parts one after another -> (N, K, 4h, 4w)."""
+        _, _, h, w = image.features.embedding.shape
+        return from_parts(parts.transpose(1, 2), (h, w), 2)
+
+    def _parts(self, image: ImageSide, decoded: Decoded, which: Sequence[int]) -> Tensor:
         heads = [self.output_hypernetworks_mlps[k](decoded.mask_tokens[:, k]) for k in which]
         rows = torch.stack(heads, dim=1)  # (N, K, C/8)
         if rows.device.type == "cpu" and not torch.is_grad_enabled():
-            parts = torch.cat([self._parts_of(image, decoded.cells[n], rows[n]) for n in range(len(rows))])
-        else:
-            assert isinstance(decoded.cells, Tensor), "mixtures are for inference on a CPU"
-            parts = self.upscaling.parts(self.upscaling.quarters(decoded.cells, image.quarters), image.sixteenths, rows)
-        _, _, h, w = image.features.embedding.shape
-        return from_parts(parts.transpose(1, 2), (h, w), 2)
+            return torch.cat([self._parts_of(image, decoded.cells[n], rows[n]) for n in range(len(rows))])
+        assert isinstance(decoded.cells, Tensor), "mixtures are for inference on a CPU"
+        return self.upscaling.parts(self.upscaling.quarters(decoded.cells, image.quarters), image.sixteenths, rows)
 
     def _parts_of(self, image: ImageSide, cells: Tensor | Mixture, masks: Tensor) -> Tensor:
         """One prompt's masks on a CPU, a few cells at a time: (S, C) or a mixture, (K, C/8) -> (1, K, 16S)."""
@@ -261,13 +266,14 @@ class MaskDecoder(nn.Module):
         many = range(1, MASK_TOKENS)
         if multimask:
             return self._pack(decoded, self.draw(image, decoded, many), many)
-        one = self._pack(decoded, self.draw(image, decoded, range(1)), range(1))
         if not self.config.stability_fallback or self.training:
-            return one
-        stable = stability(one.logits[:, 0], offset=0.05) >= 0.98  # (N,)
+            return self._pack(decoded, self.draw(image, decoded, range(1)), range(1))
+        parts = self._parts(image, decoded, range(MASK_TOKENS))
+        one = self._pack(decoded, self._put_together(image, parts[:, :1]), range(1))
+        stable = stability(parts[:, :1], offset=0.05) >= 0.98  # (N,): in whichever order the parts lie
         if bool(stable.all()):
             return one
-        candidates = self._pack(decoded, self.draw(image, decoded, many), many)
+        candidates = self._pack(decoded, self._put_together(image, parts[:, 1:]), many)
         rows = torch.arange(len(stable), device=stable.device)
         best = candidates.scores.argmax(dim=1)
 
