@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +87,7 @@ class Axis(NamedTuple):
     """(values, longest stretch) float32: the shares of each stretch's pixels, and no number where it is shorter."""
 
     @classmethod
+    @lru_cache(maxsize=16)
     def enlarging(cls, values: int, pixels: int, device: torch.device) -> Axis:
         """As `F.interpolate(mode="bilinear", align_corners=False)` does it, in float32."""
         scale = torch.tensor(values / pixels, dtype=torch.float32)
@@ -133,13 +135,14 @@ def drawn(logits: Tensor, frame: Frame) -> np.ndarray:
     enlarged = torch.empty(1, 1, frame.height, frame.width)
     down, across = (Axis.enlarging(n, size, small.device) for n, size in zip(small.shape[1:], enlarged.shape[2:], strict=True))
     for one, mask in zip(small, masks.reshape(-1, *masks.shape[2:]), strict=True):
-        rows, columns = (axis.reached((one > 0).any(1 - i)) for i, axis in enumerate((down, across)))
+        rows, columns = down.reached((one > 0).any(1)), across.reached((one > 0).any(0))
         if (rows.stop - rows.start) * (columns.stop - columns.start) > SMALL * mask.size:
             torch.ops.aten.upsample_bilinear2d.out(one[None, None], enlarged.shape[2:], False, out=enlarged)
             np.greater(enlarged[0, 0].numpy(), 0, out=mask)
         else:
-            wide = across.stretched(one[down.needed(rows)].T, columns).T
-            mask[rows, columns] = down.stretched(wide, rows, down.needed(rows).start).numpy() > 0
+            needed = down.needed(rows)
+            wide = across.stretched(one[needed].T, columns).T
+            mask[rows, columns] = down.stretched(wide, rows, needed.start).numpy() > 0
     return masks
 
 

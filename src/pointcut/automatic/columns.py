@@ -144,7 +144,7 @@ def turns_of(masks: Enlarged, threshold: float) -> Turns:
 
 def _edge(logits: Tensor, across: Axis, threshold: float, row: int, off: bool) -> Turns:
     """The columns that are true at the picture's upper or lower edge, from the row of logits (N, w + 1) that lies there."""
-    values = (1 - across.share) * logits[:, across.low] + across.share * logits[:, across.low + 1]  # (N, W)
+    values = across.stretched(logits.T, slice(None)).T  # (N, W)
     true = where(values > threshold)
     mask, column = true.div(values.shape[1], rounding_mode="floor"), true % values.shape[1]
     return Turns(mask, column, torch.full_like(mask, row), torch.full_like(mask, off, dtype=torch.bool))

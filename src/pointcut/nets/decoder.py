@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from . import folding
 from .cells import from_parts, to_parts
-from .layers import MLP, Fuser, LayerNorm2d, Part
+from .layers import MLP, Fuser, LayerNorm2d, Part, infers_on_cpu
 from .mixtures import Mixture, SharedCells, shared_cells, transform
 from .transformer import ImageTokens, TwoWayTransformer
 from .upscaling import CELLS, Upscaling, bias_of, linear
@@ -192,7 +192,7 @@ class MaskDecoder(nn.Module):
         x = embedding + dense
         if self.config.fuser_depth:
             x = in_fastest_layout(x)
-            if x.device.type == "cpu" and not torch.is_grad_enabled():  # one by one, what they need stays in its cache
+            if infers_on_cpu(x):  # one by one
                 each = zip(x.split(1), dense.expand_as(x).split(1), strict=True)
                 x = torch.cat([self._fused(*one, blank) for one in each])
             else:
@@ -241,7 +241,7 @@ class MaskDecoder(nn.Module):
     def _parts(self, image: ImageSide, decoded: Decoded, which: Sequence[int]) -> Tensor:
         heads = [self.output_hypernetworks_mlps[k](decoded.mask_tokens[:, k]) for k in which]
         rows = torch.stack(heads, dim=1)  # (N, K, C/8)
-        if rows.device.type == "cpu" and not torch.is_grad_enabled():
+        if infers_on_cpu(rows):
             return torch.cat([self._parts_of(image, decoded.cells[n], rows[n]) for n in range(len(rows))])
         assert isinstance(decoded.cells, Tensor), "mixtures are for inference on a CPU"
         return self.upscaling.parts(self.upscaling.quarters(decoded.cells, image.quarters), image.sixteenths, rows)

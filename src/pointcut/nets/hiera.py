@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cells import Windows, halve, spread, to_parts, windows_of
-from .layers import MLP, attend, by_rows
+from .layers import MLP, attend, by_rows, infers_on_cpu
 
 HALVINGS = 3
 """Between the first stage's map and the last's, whose tokens are the cells."""
@@ -171,7 +171,7 @@ class Hiera(nn.Module):
         x = to_parts(self.patch_embed(pixels), HALVINGS)
         x = x + self.positions(cells)
         x = x.reshape(-1, 4**HALVINGS, x.shape[2])  # (B * cells, 64, C)
-        alone = x.device.type == "cpu" and not torch.is_grad_enabled()
+        alone = infers_on_cpu(x)
         parts = [self._local(some, heads) for some in x.split(LOCAL_CELLS if alone else len(x))]
         fine, middle, x = (torch.cat(part).reshape(batch, -1, part[0].shape[2]) for part in zip(*parts, strict=True))
         maps = [fine, middle]

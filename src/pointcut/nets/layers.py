@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,14 @@ ROWS = 2048
 """Rows of a large matrix that pass several layers together on a CPU: what lies between the layers stays in its cache."""
 
 
+def infers_on_cpu(x: Tensor) -> bool:
+    """Whether steps on x may work in place and piece by piece, so that what lies between them stays in a processor's cache."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled()
+
+
 def by_rows(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Applies what treats rows alone, and keeps their width, to (..., C). For inference on a CPU the result takes x's place."""
-    if x.device.type != "cpu" or torch.is_grad_enabled():
+    if not infers_on_cpu(x):
         return layers(x)
     for rows in x.view(-1, x.shape[-1]).split(ROWS):
         rows.copy_(layers(rows))
@@ -50,8 +55,7 @@ def fused_is_slow(q: Tensor, k: Tensor) -> bool:
     On CPUs that multiplies bfloat16 with AMX, and without it no faster than float32; plain products use AVX-512's instructions
     for it and take half of the time (AMD EPYC, PyTorch 2.13, 4096 keys: 95 ms instead of 168).
     """
-    narrow = q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] >= MANY_KEYS
-    return narrow and not has_amx() and not torch.is_grad_enabled()
+    return infers_on_cpu(q) and q.dtype == torch.bfloat16 and k.shape[2] >= MANY_KEYS and not has_amx()
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -70,10 +74,15 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: tuple[Tensor, Tensor]
     return torch.cat(parts)
 
 
-@cache
 def has_amx() -> bool:
     """Whether this CPU multiplies tiles of bfloat16."""
-    test = getattr(torch.cpu, "_is_amx_tile_supported", None)  # came with PyTorch 2.6
+    return cpu_has("amx_tile")
+
+
+@cache
+def cpu_has(feature: Literal["amx_tile", "avx512_bf16"]) -> bool:
+    """Whether this CPU has such instructions, and this PyTorch knows."""
+    test = getattr(torch.cpu, f"_is_{feature}_supported", None)
     return test is not None and test()
 
 
@@ -145,6 +154,10 @@ class Attention(nn.Module):
         return self.attend(self.q_proj(q), self.k_proj(k), self.v_proj(v))
 
 
+REACH = 3
+"""How many cells away a ConvNeXt block sees."""
+
+
 class ConvNeXtBlock(nn.Module):
     """Depth-wise 7x7 convolution and a two-layer MLP per pixel, with a residual.
 
@@ -154,7 +167,7 @@ class ConvNeXtBlock(nn.Module):
 
     def __init__(self, width: int, layer_scale: float = 1e-6) -> None:
         super().__init__()
-        self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.dwconv = nn.Conv2d(width, width, 2 * REACH + 1, padding=REACH, groups=width)
         self.norm = LayerNorm2d(width)
         self.pwconv1 = nn.Linear(width, 4 * width)
         self.act: nn.Module = nn.GELU()
@@ -176,10 +189,6 @@ class ConvNeXtBlock(nn.Module):
         y = self.norm(y).permute(0, 2, 3, 1)  # (B, H, W, C)
         y = self.gamma * self.pwconv2(self.act(self.pwconv1(y)))
         return y.permute(0, 3, 1, 2)  # (B, C, H, W)
-
-
-REACH = 3
-"""How many cells away such a block sees."""
 
 
 class Part(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import MLP, Attention, Fuser, LayerNorm2d, attend, by_rows
+from .layers import MLP, Attention, Fuser, LayerNorm2d, attend, by_rows, infers_on_cpu
 from .positions import axial_rotations, rotate, sine_grid, sine_times
 
 MASK_SCALE, MASK_SHIFT = 20.0, -10.0
@@ -67,7 +67,7 @@ class RotaryAttention(Attention):
 
 def gather(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention with values of another width than keys: (B, S, d), (B, M, d), (B, M, e) -> (B, S, e)."""
-    if q.device.type != "cpu" or torch.is_grad_enabled():
+    if not infers_on_cpu(q):
         return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
     q = q * q.shape[-1] ** -0.5
     return torch.stack([_gather(*one) for one in zip(q, k, v, strict=True)])

@@ -38,6 +38,11 @@ class Promptable(nn.Module, ABC):
     def device(self) -> torch.device:
         return self.prompt_encoder.no_mask_embed.weight.device
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it answers prompts on a CPU: as many at a time as its cache holds, and what they share computed once."""
+        return self.device.type == "cpu" and not self.training
+
     @abstractmethod
     def encode(self, pixels: Tensor) -> ImageFeatures:
         """(B, 3, S, S) normalised pixels -> the images' features."""
@@ -49,7 +54,7 @@ class Promptable(nn.Module, ABC):
             return ImageSide(features, None, *self.mask_decoder.finer_parts(features), places)
         nothing = self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
         side = self.mask_decoder.image_side(features, nothing, places)
-        return side if self.training or self.device.type != "cpu" else self.mask_decoder.share(side)
+        return self.mask_decoder.share(side) if self.on_cpu else side
 
     def predict(self, image: ImageSide, prompts: Prompts, multimask: bool) -> Masks:
         """N prompts on one image, or (in training) on N images -> their masks: three each, or one."""
@@ -61,14 +66,13 @@ class Promptable(nn.Module, ABC):
 
     def for_many(self, image: ImageSide) -> ImageSide:
         """The same image, with what pays for more than a few prompts."""
-        config = self.mask_decoder.config
-        if image.blank is not None or not config.fuser_depth or self.device.type != "cpu" or self.training:
+        if not self.on_cpu or not self.mask_decoder.config.fuser_depth:
             return image
         return self.mask_decoder.blank(image, self.prompt_encoder.blank())
 
     def together(self, image: ImageSide, prompts: Prompts) -> int:
         """How many of them are answered at a time: on a CPU so few that what they need stays in its cache."""
-        if self.training or self.device.type != "cpu":
+        if not self.on_cpu:
             return prompts.rows
         if image.shared is not None and prompts.masks is None:
             return SHARING
@@ -111,7 +115,7 @@ class Promptable(nn.Module, ABC):
         if not len(rows):
             return decoded.scores.new_zeros(0, side, side), decoded.scores.new_zeros(0), rows
         drawn = []
-        for some in rows.split(1 if self.device.type == "cpu" else len(rows)):
+        for some in rows.split(1 if self.on_cpu else len(rows)):
             which = good[some]
             wanted = which.any(0).nonzero()[:, 0]  # of the three, those that some prompt needs
             drawn.append(self.mask_decoder.draw(image, decoded.rows(some), (1 + wanted).tolist())[which[:, wanted]])

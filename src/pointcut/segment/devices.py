@@ -12,7 +12,7 @@ from typing import get_args
 import torch
 
 from ..errors import DeviceUnavailable, InputError
-from ..nets.layers import has_amx
+from ..nets.layers import cpu_has
 from ..weights.specs import Precision
 
 
@@ -54,8 +54,7 @@ def encoding_dtype(device: torch.device, precision: Precision, auto_is_fast: boo
 
 def cpu_multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for bfloat16 matrix products."""
-    test = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # came with PyTorch 2.6
-    return has_amx() or (test is not None and test())
+    return cpu_has("avx512_bf16") or cpu_has("amx_tile")
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
