@@ -151,16 +151,16 @@ def test_sets_of_runs(masks_of_one: np.ndarray, data: st.DataObject) -> None:
     size=st.tuples(st.integers(9, 300), st.integers(9, 300)),
     fit=st.sampled_from(["squash", "pad"]),
     extent=st.integers(0, 64),
-    share=st.sampled_from([0.0, 0.3, 1.0]),
+    together=st.sampled_from([1, 1000, pixels.STRETCHED_TOGETHER]),
 )
-def test_masks_are_drawn_as_if_everything_were(seed: int, size: tuple[int, int], fit: str, extent: int, share: float) -> None:
-    """Whether a mask is stretched where it lies or whole, to the pixel."""
+def test_masks_are_drawn_as_if_everything_were(seed: int, size: tuple[int, int], fit: str, extent: int, together: int) -> None:
+    """To the pixel, however many rows at a time."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.rand(1, 2, 64, 64, generator=generator) - 3
     y, x = torch.randint(0, 64, (2,), generator=generator).tolist()
     thing = logits[0, 1, y : y + extent, x : x + extent]
     thing += 6 * torch.rand(thing.shape, generator=generator)
     frame = Frame(*size, 256, fit)
-    with patch.object(pixels, "SMALL", share):
+    with patch.object(pixels, "STRETCHED_TOGETHER", together):
         masks = pixels.drawn(logits, frame)
     np.testing.assert_array_equal(masks, (pixels.to_picture(logits, frame) > 0).numpy())

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..nets.decoder import upsample
-from ..pixels import Axis
+from ..pixels import Axis, stretched
 from ..rle import tight_box
 
 DRAWN_FOR = 50
@@ -144,7 +143,7 @@ def turns_of(masks: Enlarged, threshold: float) -> Turns:
 
 def _edge(logits: Tensor, across: Axis, threshold: float, row: int, off: bool) -> Turns:
     """The columns that are true at the picture's upper or lower edge, from the row of logits (N, w + 1) that lies there."""
-    values = across.stretched(logits.T, slice(None)).T  # (N, W)
+    values = across.stretched(logits, slice(None), 1)  # (N, W)
     true = where(values > threshold)
     mask, column = true.div(values.shape[1], rounding_mode="floor"), true % values.shape[1]
     return Turns(mask, column, torch.full_like(mask, row), torch.full_like(mask, off, dtype=torch.bool))
@@ -184,27 +183,25 @@ def areas_of(masks: Enlarged, thresholds: Sequence[float]) -> np.ndarray:
     return areas
 
 
-def _drawn_areas(mask: Enlarged, thresholds: Sequence[float]) -> list[int]:
-    """The areas of one mask, drawn."""
+def _drawn_areas(mask: Enlarged, thresholds: Sequence[float]) -> np.ndarray:
+    """The areas of one mask, drawn: (T,)."""
     logits, across, down = mask
-    size = len(down.low), len(across.low)
-    pixels = upsample(logits[None, ..., :-1], size)[0, 0].cpu().numpy()
-    return [int(np.count_nonzero(pixels > threshold)) for threshold in thresholds]
+    blocks = stretched(logits[0], down, across, slice(0, len(down.low)), slice(0, len(across.low)))
+    return np.sum([[np.count_nonzero(values > threshold) for threshold in thresholds] for _, values in blocks], axis=0)
 
 
 def toggles_of(masks: Enlarged, threshold: float, place: Place) -> Toggles:
     """Where the masks `logits > threshold` begin and end in the whole picture."""
     turns = turns_of(masks, threshold)
-    pixels = place.full_height * place.full_width + 1
-    position = turns.mask.long() * pixels + (turns.column.long() + place.x0) * place.full_height + place.y0 + turns.row
-    return _cancelled(*np.divmod(np.sort(position.cpu().numpy()), pixels), len(masks.logits))
+    within = torch.int32 if place.full_height * place.full_width < 1 << 31 else torch.int64  # half the width is sorted faster
+    positions = ((turns.column.to(within) + place.x0) * place.full_height + (turns.row + place.y0)).cpu().numpy()
+    mask = turns.mask.cpu().numpy()
+    parts = [_cancelled(np.sort(positions[mask == row])) for row in range(len(masks.logits))]
+    return Toggles(np.concatenate([np.zeros(0, np.int64), *parts]), np.cumsum([0, *map(len, parts)]))
 
 
-def _cancelled(mask: np.ndarray, positions: np.ndarray, count: int) -> Toggles:
-    """Toggles (K,) in order, of `mask` (K,) each, without those that meet in pairs."""
+def _cancelled(positions: np.ndarray) -> np.ndarray:
+    """One mask's toggles (K,) in order, without those that meet in pairs."""
     # Two meet at the seam of two columns that are true, and where a value rises and falls between two pixels.
-    change = np.ones(len(positions), bool)
-    np.logical_or(positions[1:] != positions[:-1], mask[1:] != mask[:-1], out=change[:-1])
-    last = np.flatnonzero(change)  # the end of each group of equals
-    keep = last[np.diff(last, prepend=-1) % 2 == 1]
-    return Toggles(positions[keep], np.searchsorted(mask[keep], np.arange(count + 1)))
+    last = np.flatnonzero(np.diff(positions, append=-1))  # the end of each group of equals
+    return positions[last[np.diff(last, prepend=-1) % 2 == 1]]

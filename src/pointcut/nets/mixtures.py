@@ -10,10 +10,13 @@ them each cell has (`shares`). Whatever is projected of the cells is projected o
 rows; and the variance that normalises a cell is a sum of products of the same parts, since they are centred beforehand. The
 cells themselves, 4 MB a prompt, are never made. The result is that of the layers but for the order of summation.
 
+A cell's shares of a head's tokens sum to one. So the last token's answer is taken as every cell's, and the others only as how
+they differ from it: one row for all heads' last answers, with a share of one, and a token less for each head.
+
 For inference on a CPU: steps work in place.
 
-Letters: N prompts, T tokens of each, S cells, C channels, h heads, d channels of a head, I = h * d, R = h * T rows of one
-block's answers, K rows of a mixture.
+Letters: N prompts, T tokens of each, S cells, C channels, h heads, d channels of a head, I = h * d, R = h * (T - 1) + 1 rows of
+one block's answers, K rows of a mixture.
 """
 
 from __future__ import annotations
@@ -29,6 +32,23 @@ from .transformer import ImageTokens, TwoWayTransformer
 
 PRODUCTS = 64
 """Rows whose products with one another are computed together."""
+
+ASIDE = 16
+"""Floats between the rows of a mixture: cells of a power of two would else meet in the same few places of a cache."""
+
+
+class Answers(NamedTuple):
+    """What a block's tokens answer the cells."""
+
+    others: Tensor
+    """(h, T - 1, d): how they differ from the last token's."""
+    last: Tensor
+    """(1, I): the last token's."""
+
+    @classmethod
+    def of(cls, values: Tensor) -> Answers:
+        """(h, T, d)."""
+        return cls(values[:, :-1] - values[:, -1:], values[:, -1].flatten()[None])
 
 
 class Met(NamedTuple):
@@ -50,9 +70,14 @@ class Answering(NamedTuple):
     on_base: Tensor
     """(h, d, S): its products with the base."""
 
-    def rows(self, answers: Tensor) -> Tensor:
-        """(h, T, d) -> (R, C)."""
-        return (answers @ self.out).flatten(0, 1)
+    def rows(self, answers: Answers) -> Tensor:
+        """(R, C)."""
+        return torch.cat([(answers.others @ self.out).flatten(0, 1), answers.last @ self.out.flatten(0, 1)])
+
+    def products(self, answers: Answers, out: Tensor) -> None:
+        """Their products with the base: (R, S)."""
+        torch.bmm(answers.others, self.on_base, out=out[:-1].view(*answers.others.shape[:2], out.shape[1]))
+        torch.mm(answers.last, self.on_base.flatten(0, 1), out=out[-1:])
 
 
 class SharedCells(NamedTuple):
@@ -70,7 +95,7 @@ class SharedCells(NamedTuple):
     offset: Tensor
     """(C,): what the second block normalises besides base and answers, centred."""
     offset_on_base: Tensor
-    """(1, S)."""
+    """(S,)."""
     grown: Tensor
     """(S, C): the base, upscaled by a first linear layer."""
     quarters: Tensor
@@ -155,7 +180,7 @@ def shared_cells(transformer: TwoWayTransformer, tokens: ImageTokens, growth: Te
         ),
         lengths=(base.square().sum(1), centred(base * gain).square().sum(1)),
         offset=offset,
-        offset_on_base=products[-1],
+        offset_on_base=products[-1][0],
         grown=base @ later(growth.T).T,
         quarters=(quarters + fixed2 @ growth).expand(len(base), -1).contiguous(),
         growth=growth,
@@ -167,7 +192,7 @@ def transform(
 ) -> tuple[Tensor, tuple[Mixture, ...]]:
     """`TwoWayTransformer.forward`: (N, T, C) -> of each prompt its first `wanted` tokens (N, wanted, C), and the cells."""
     first, second = transformer.blocks
-    each = [Prompted(image, len(image.keys[0].moved) * prompts.shape[1]) for _ in prompts]
+    each = [Prompted(image, len(image.keys[0].moved) * (prompts.shape[1] - 1) + 1) for _ in prompts]
 
     tokens = first.attend_to_tokens(prompts, prompts)
     look = first.cross_attn_token_to_image
@@ -191,39 +216,45 @@ class Prompted:
 
     cells: Mixture
 
-    def __init__(self, image: SharedCells, answers: int) -> None:
-        """answers: R."""
+    def __init__(self, image: SharedCells, rows: int) -> None:
+        """rows: R."""
         self.image = image
-        self.past, self.present = slice(answers), slice(answers, 2 * answers)
-        shape = 2 * answers + 1, len(image.lengths[0])
-        self.shares = image.lengths[0].new_empty(shape)  # of the first block's answers, of the second's, and of the offset
+        self.past, self.present = slice(rows), slice(rows, 2 * rows)
+        self.shares = self._room(2 * rows)  # of the first block's answers, and of the second's
 
     def first(self, keys: Tensor, values: Tensor, norm: nn.LayerNorm) -> None:
         """The first block's answers: keys and values of the tokens (h, T, d)."""
-        answering = self.image.answering[0]
-        self.answers = values
-        self._take(torch.bmm(keys, self.image.asking[0]), self.past)
-        on_base = torch.bmm(values, answering.on_base).flatten(0, 1)
-        scale = torch.ones_like(self.image.lengths[0])
-        self.cells = _normalised(
-            Mixture(scale, self.shares[self.past], answering.rows(values)), on_base, self.image.lengths[0], norm
-        )
+        image, answering = self.image, self.image.answering[0]
+        self.answers = Answers.of(values)
+        self._take(torch.bmm(keys, image.asking[0]), self.past)
+        on_base = self._room(self.past.stop)
+        answering.products(self.answers, on_base)
+        begun = Mixture(torch.ones_like(image.lengths[0]), self.shares[self.past], answering.rows(self.answers))
+        self.cells = _normalised(begun, on_base, image.lengths[0], norm)
 
     def second(self, keys: Tensor, values: Tensor, norm: nn.LayerNorm) -> None:
         """The second block's."""
         image, (_, again, new) = self.image, self.image.answering
+        answers = Answers.of(values)
         self._take(_scores(keys, image.asking[1], self.cells), self.present)
-        self.shares[-1] = 1
-        on_base = torch.empty_like(self.shares)
-        torch.bmm(self.answers, again.on_base, out=on_base[self.past].view(*keys.shape[:2], -1))
-        torch.bmm(values, new.on_base, out=on_base[self.present].view(*keys.shape[:2], -1))
-        on_base[-1:] = image.offset_on_base
-        rows = torch.cat([again.rows(self.answers), new.rows(values), image.offset[None]])
+        on_base = self._room(self.present.stop)
+        again.products(self.answers, on_base[self.past])
+        new.products(answers, on_base[self.present])
+        rows = torch.cat([again.rows(self.answers), new.rows(answers)])
+        on_base[-1] += image.offset_on_base  # every cell's, as the last token's answer is
+        rows[-1] += image.offset
         self.cells = _normalised(Mixture(self.cells.scale, self.shares, rows), on_base, image.lengths[1], norm)
+
+    def _room(self, rows: int) -> Tensor:
+        """(rows, S), to be filled."""
+        cells = len(self.image.lengths[0])
+        return self.image.lengths[0].new_empty(rows, cells + ASIDE)[:, :cells]
 
     def _take(self, scores: Tensor, rows: slice) -> None:
         """Each cell's shares of each head's tokens, from scores (h, T, S)."""
-        torch.softmax(scores, 1, out=self.shares[rows].view(scores.shape))
+        shares = self.shares[rows]
+        shares[:-1].view(len(scores), scores.shape[1] - 1, scores.shape[2]).copy_(scores.softmax(1)[:, :-1])
+        shares[-1] = 1
 
 
 def _asked(attention: Attention, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
