@@ -16,7 +16,7 @@ import pointcut
 from pointcut import AutomaticConfig, rle
 from pointcut.arrange import label_map, overlaps, parents, select, without_duplicates
 from pointcut.automatic import columns, cores
-from pointcut.automatic.columns import Place, areas_of, enlarged, run_lengths, toggles_of
+from pointcut.automatic.columns import Place, areas_of, boxes_of, enlarged, run_lengths, toggles_of
 from pointcut.automatic.config import crops_of, default_config, even_grid
 from pointcut.automatic.overlap import box_nms
 from pointcut.components import without_small_parts
@@ -93,6 +93,7 @@ def test_masks_are_measured_as_if_drawn(seed, side, size, threshold) -> None:
         np.testing.assert_array_equal(lengths, rle.runs(mask))
     exclusive = boxes_xyxy(drawn) - np.where(drawn.any(axis=(1, 2))[:, None], (0, 0, 1, 1), 0)
     np.testing.assert_array_equal(toggles.boxes(size[0]), exclusive)
+    np.testing.assert_array_equal(boxes_of(masks, threshold, Place(0, 0, size[0], *size)), exclusive)
 
 
 @settings(max_examples=30, deadline=None)

@@ -190,6 +190,46 @@ def _drawn_areas(mask: Enlarged, thresholds: Sequence[float]) -> np.ndarray:
     return np.sum([[np.count_nonzero(values > threshold) for threshold in thresholds] for _, values in blocks], axis=0)
 
 
+def boxes_of(masks: Enlarged, threshold: float, place: Place) -> np.ndarray:
+    """(N, 4): `Toggles.boxes` of the masks `logits > threshold`, for which only pixels near their four ends are looked at."""
+    columns = masks.logits[..., :-1].amax(1) > threshold
+    x0, x1, wide = _ends(masks, columns, 2, threshold)
+    y0, y1, high = _ends(masks, masks.logits.amax(2) > threshold, 1, threshold)
+    boxes = (torch.stack([x0, y0, x1, y1], 1).cpu().numpy() + (place.x0, place.y0) * 2).astype(np.float32)
+    boxes[~columns.any(1).cpu().numpy()] = 0
+    missed = np.flatnonzero(~(wide & high).cpu().numpy())
+    boxes[missed] = toggles_of(masks.rows(missed), threshold, place).boxes(place.full_height)
+    return boxes
+
+
+def _ends(masks: Enlarged, true: Tensor, dim: int, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The first and last pixel along `dim` that is above the threshold, of each mask, and whether both were found: (N,) each.
+
+    true: (N, values) bool, where along `dim` a logit is. They lie beside the outermost of these, unless a logit that stands out
+    falls between two pixels.
+    """
+    logits, across, down = masks
+    axis = (down, across)[dim - 1]
+    window = torch.arange(max(8, 2 * axis.shares.shape[1]), device=logits.device)
+    first, last = true.int().argmax(1), true.shape[1] - true.flip(1).int().argmax(1)
+    begins = torch.stack([axis.first[(first - 1).clamp(min=0)], axis.first[last] - len(window)], 1)  # (N, 2)
+    pixels = (begins[..., None] + window).flatten(1).clamp(0, len(axis.low) - 1)  # (N, 2P)
+    low, share = (x[pixels].unsqueeze(3 - dim) for x in (axis.low, axis.share))
+    near, far = (torch.take_along_dim(logits, i.clamp(max=logits.shape[dim] - 1), dim) for i in (low, low + 1))
+    if dim == 1:
+        near, far = (across.stretched(x, slice(None), 2) for x in (near, far))
+    values = near.mul_(1 - share).add_(far.mul_(share))
+    if dim == 1:
+        seen = values.amax(2) > threshold
+    else:  # whole rows are fetched faster than parts of them
+        seen = down.stretched(values.transpose(0, 1).contiguous(), slice(None), 0).amax(0) > threshold
+    seen = seen.view(-1, 2, len(window))  # (N, 2, P)
+    pixels = pixels.view(seen.shape)
+    begin = pixels[:, 0].masked_fill(~seen[:, 0], len(axis.low)).amin(1)
+    end = pixels[:, 1].masked_fill(~seen[:, 1], -1).amax(1)
+    return begin, end, seen.any(2).all(1)
+
+
 def toggles_of(masks: Enlarged, threshold: float, place: Place) -> Toggles:
     """Where the masks `logits > threshold` begin and end in the whole picture."""
     turns = turns_of(masks, threshold)

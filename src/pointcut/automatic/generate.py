@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from ..nets.decoder import ImageSide
 from ..nets.promptable import Promptable
 from ..nets.prompts import FOREGROUND, Prompts
 from ..pixels import fitted
-from .columns import FAR_SIDES, Place, areas_of, enlarged, run_lengths, toggles_of
+from .columns import FAR_SIDES, Enlarged, Place, areas_of, boxes_of, enlarged, run_lengths, toggles_of
 from .config import AutomaticConfig, Crop, crops_of
 from .cores import on_all_cores
 from .overlap import box_nms
@@ -46,6 +47,21 @@ class View:
     net: Promptable
     side: ImageSide
     frame: Frame
+
+
+class Candidates(NamedTuple):
+    """N masks of one crop that passed every filter that looks at one alone, as columns of a table; not yet encoded."""
+
+    boxes: np.ndarray
+    """(N, 4) float32, as in `Found`."""
+    scores: np.ndarray
+    """(N,) float32."""
+    stability: np.ndarray
+    """(N,) float32."""
+    points: np.ndarray
+    """(N, 2) float32."""
+    logits: np.ndarray
+    """(N, h, w) float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,43 +110,86 @@ def search(
     encode_crop: encodes a part of the picture; called for crops only. progress: called with points done and points in all,
     after every few points; what it raises ends the search.
     """
-    height, width = whole.frame.height, whole.frame.width
-    crops = crops_of(height, width, config)
+    size = whole.frame.height, whole.frame.width
+    crops = crops_of(*size, config)
     total, done = sum(len(config.grid(crop.layer)) for crop in crops), 0
+
+    def advance(points: int) -> None:
+        nonlocal done
+        done += points
+        if progress is not None and points:
+            progress(done, total)
+
     found = []
     for crop in crops:
         view = whole if crop.layer == 0 else encode_crop(crop)
-        grid = config.grid(crop.layer)
-        parts = [_nothing(view)]
-        covered = np.zeros(parts[0].logits.shape[1:], bool)
-        for rows in config.rounds(crop.layer):
-            asked = grid[rows][~_covers(covered, grid[rows], view.frame)]
-            done += len(rows) - len(asked)
-            if progress is not None and len(asked) < len(rows):
-                progress(done, total)
-
-            def measured(points: np.ndarray, view: View = view, crop: Crop = crop) -> tuple[int, Found]:
-                with torch.inference_mode():  # each thread has its own
-                    return len(points), _measure(view, points, crop, (height, width), config)
-
-            spread = on_all_cores if view.net.device.type == "cpu" else map
-            for count, part in spread(measured, _batches(asked, view, config)):
-                parts.append(part)
-                if config.skip_covered:
-                    covered |= _coverage(part, config)
-                done += count
-                if progress is not None:
-                    progress(done, total)
-        whole_crop = Found.joined(parts)
-        found.append(whole_crop.rows(box_nms(whole_crop.boxes, whole_crop.scores, config.box_nms_thresh)))
+        found.append(_encoded(_survivors(_asked(view, crop, size, config, advance), config), view, crop, size, config))
     everything = Found.joined(found)
     if len(crops) > 1:  # smaller crops saw it better
         x0, y0, x1, y1 = everything.crops.T
         preferred = 1 / ((x1 - x0) * (y1 - y0))
         everything = everything.rows(box_nms(everything.boxes, preferred, config.crop_nms_thresh))
     if config.min_mask_region_area:
-        everything = _tidied(everything, height, width, config)
+        everything = _tidied(everything, *size, config)
     return everything
+
+
+def _asked(
+    view: View, crop: Crop, size: tuple[int, int], config: AutomaticConfig, advance: Callable[[int], None]
+) -> list[Candidates]:
+    """What the points of a crop's grid give, a few points after another."""
+    side = 4 * view.net.prompt_encoder.side
+    grid, covered = config.grid(crop.layer), np.zeros((side, side), bool)
+    parts = [_joined([], side)]
+
+    def measured(points: np.ndarray) -> tuple[int, Candidates]:
+        with torch.inference_mode():  # each thread has its own
+            return len(points), _measure(view, points, crop, size, config)
+
+    for rows in config.rounds(crop.layer):
+        asked = grid[rows][~_covers(covered, grid[rows], view.frame)]
+        advance(len(rows) - len(asked))
+        for count, part in _spread(view)(measured, _batches(asked, view, config)):
+            parts.append(part)
+            if config.skip_covered:
+                covered |= _coverage(part, config)
+            advance(count)
+    return parts
+
+
+def _spread(view: View) -> Callable[..., Iterator[Any]]:
+    """`map`, on a CPU over its cores."""
+    return on_all_cores if view.net.device.type == "cpu" else map
+
+
+def _survivors(parts: list[Candidates], config: AutomaticConfig) -> Candidates:
+    """The candidates of one crop without those that overlap a better one: best first."""
+    boxes, scores, stability, points = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:-1])
+    kept = box_nms(boxes, scores, config.box_nms_thresh)
+    logits = [one for part in parts for one in part.logits]  # a gigabyte of them is not copied
+    drawn = np.array([logits[i] for i in kept]).reshape(-1, *parts[0].logits.shape[1:])
+    return Candidates(boxes[kept], scores[kept], stability[kept], points[kept], drawn)
+
+
+def _encoded(kept: Candidates, view: View, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> Found:
+    place = Place(crop.x0, crop.y0, view.frame.height, *size)
+
+    def encode(first: int) -> list[np.ndarray]:
+        with torch.inference_mode():
+            logits = torch.from_numpy(kept.logits[first : first + MEASURED_TOGETHER]).to(view.net.device)
+            toggles = toggles_of(_enlarged(view, logits), config.mask_threshold, place)
+        return [run_lengths(toggles.of(row), size[0] * size[1]) for row in range(len(logits))]
+
+    pieces = _spread(view)(encode, range(0, len(kept.scores), MEASURED_TOGETHER))
+    return Found(
+        counts=[counts for piece in pieces for counts in piece],
+        boxes=kept.boxes,
+        scores=kept.scores,
+        stability=kept.stability,
+        points=kept.points,
+        crops=np.tile(np.array(_corners(crop)), (len(kept.scores), 1)),
+        logits=kept.logits.astype(np.float16),
+    )
 
 
 def _batches(grid: np.ndarray, view: View, config: AutomaticConfig) -> Iterator[np.ndarray]:
@@ -145,7 +204,7 @@ LARGE = 0.25
 """A mask of more than this share of its crop is more likely the ground than a thing: it keeps no point from being asked."""
 
 
-def _coverage(found: Found, config: AutomaticConfig) -> np.ndarray:
+def _coverage(found: Candidates, config: AutomaticConfig) -> np.ndarray:
     """(h, w) bool: where something was found that is not large."""
     masks = found.logits > config.mask_threshold
     return masks[masks.mean(axis=(1, 2)) <= LARGE].any(axis=0)
@@ -158,45 +217,47 @@ def _covers(covered: np.ndarray, grid: np.ndarray, frame: Frame) -> np.ndarray:
     return covered[y, x]
 
 
-def _measure(view: View, points: np.ndarray, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> Found:
+def _measure(view: View, points: np.ndarray, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> Candidates:
     """The candidates of some points that pass every filter that looks at one candidate alone."""
     logits, scores, rows = _candidates(view, points, config)
     place = Place(crop.x0, crop.y0, view.frame.height, *size)
-    area = (crop.x0, crop.y0, crop.x1, crop.y1)
-    parts = [_nothing(view)]
+    parts = []
     for start in range(0, len(scores), MEASURED_TOGETHER):
         chunk = slice(start, start + MEASURED_TOGETHER)
-        masks = enlarged(fitted(logits[chunk], view.frame), view.frame.height, view.frame.width)
+        masks = _enlarged(view, logits[chunk])
         offset = config.stability_score_offset
         inner, outer = areas_of(masks, (config.mask_threshold + offset, config.mask_threshold - offset))
         with np.errstate(invalid="ignore"):
             stability = (inner / outer).astype(np.float32)  # nothing over nothing is not a number, and passes no filter
         keep = np.flatnonzero(stability >= config.stability_score_thresh if config.stability_score_thresh > 0 else outer >= 0)
-        if not keep.size:
-            continue
-        drawn = toggles_of(masks.rows(keep), config.mask_threshold, place)
-        boxes = drawn.boxes(place.full_height)
-        whole = ~_cut_off(boxes, area, size)
+        boxes = boxes_of(masks.rows(keep), config.mask_threshold, place)
+        whole = ~_cut_off(boxes, _corners(crop), size)
         rest = keep[whole]
         parts.append(
-            Found(
-                counts=[run_lengths(drawn.of(int(i)), size[0] * size[1]) for i in np.flatnonzero(whole)],
+            Candidates(
                 boxes=boxes[whole],
                 scores=scores[chunk].cpu().numpy()[rest],
                 stability=stability[rest],
                 points=points[rows[chunk].cpu().numpy()[rest]] + np.array((crop.x0, crop.y0), np.float32),
-                crops=np.tile(np.array(area), (len(rest), 1)),
-                logits=logits[chunk].cpu().numpy()[rest].astype(np.float16),
+                logits=logits[chunk].cpu().numpy()[rest],
             )
         )
-    return Found.joined(parts)
+    return _joined(parts, logits.shape[2])
 
 
-def _nothing(view: View) -> Found:
-    side = 4 * view.net.prompt_encoder.side
-    boxes, scores, stability, points = (np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0,), (0, 2)))
-    none = np.zeros((0, 4), np.int64), np.zeros((0, side, side), np.float16)
-    return Found([], boxes, scores, stability, points, *none)
+def _enlarged(view: View, logits: Tensor) -> Enlarged:
+    """Low-resolution logits (N, h, w), to be looked at in the size of the view's picture."""
+    return enlarged(fitted(logits, view.frame), view.frame.height, view.frame.width)
+
+
+def _corners(crop: Crop) -> tuple[int, int, int, int]:
+    return crop.x0, crop.y0, crop.x1, crop.y1
+
+
+def _joined(parts: list[Candidates], side: int) -> Candidates:
+    """side: h and w of the logits."""
+    none = Candidates(*(np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0,), (0, 2), (0, side, side))))
+    return Candidates(*(np.concatenate(column) for column in zip(none, *parts, strict=True)))
 
 
 def _candidates(view: View, points: np.ndarray, config: AutomaticConfig) -> tuple[Tensor, Tensor, Tensor]:
