@@ -26,9 +26,6 @@ from .upscaling import CELLS, Upscaling, bias_of, linear
 
 MASK_TOKENS = 4
 
-UNSEEN = 1e-6
-"""What a prompt may change of a cell and still count as blank there: float32 rounds as much."""
-
 MOSTLY = 0.4
 """Of a prompt that draws on more of the cells all are computed anew: with what its neighbours see it is most of them."""
 
@@ -56,17 +53,9 @@ class ImageSide(NamedTuple):
     """(1, S, C): where each cell lies."""
     shared: SharedCells | None = None
     """What spares prompts without a mask their own copies of the cells, on a CPU."""
-    blank: Blank | None = None
-    """What spares drawn prompts the fuser's work where they draw nothing (`MaskDecoder.blank`)."""
-
-
-class Blank(NamedTuple):
-    """An image under a prompt that draws nothing."""
-
-    dense: Tensor
-    """(1, C, h, w)."""
-    steps: list[Tensor]
-    """What goes into the fuser, and comes out of each of its blocks: (1, C, h, w)."""
+    blank: Sequence[Tensor] | None = None
+    """What spares drawn clicks the fuser's work where they draw nothing: under a prompt that draws nowhere, what goes into the
+    fuser, and comes out of each of its blocks, (1, C, h, w)."""
 
 
 class Decoded(NamedTuple):
@@ -183,28 +172,30 @@ class MaskDecoder(nn.Module):
         return quarters, (to_parts(fine, 2) + biases[1]).unflatten(1, (-1, 4)).flatten(2)
 
     def blank(self, image: ImageSide, dense: Tensor) -> ImageSide:
-        """The same, for many drawn prompts without a mask: `dense` (1, C, h, w) is of one that draws nothing."""
-        steps = self.prompt_fuser.steps(in_fastest_layout(image.features.embedding + dense))
-        return image._replace(blank=Blank(dense, steps))
+        """The same, for many drawn clicks: `dense` (1, C, h, w) is of a prompt that draws nothing."""
+        return image._replace(blank=self.prompt_fuser.steps(in_fastest_layout(image.features.embedding + dense)))
 
-    def tokens_of(self, embedding: Tensor, dense: Tensor, positions: Tensor, blank: Blank | None = None) -> ImageTokens:
+    def tokens_of(self, embedding: Tensor, dense: Tensor, positions: Tensor) -> ImageTokens:
         """The part of it that a dense prompt changes."""
         x = embedding + dense
         if self.config.fuser_depth:
             x = in_fastest_layout(x)
-            if infers_on_cpu(x):  # one by one
-                each = zip(x.split(1), dense.expand_as(x).split(1), strict=True)
-                x = torch.cat([self._fused(*one, blank) for one in each])
-            else:
-                x = self.prompt_fuser(x)
+            one_by_one = infers_on_cpu(x)
+            x = torch.cat([self.prompt_fuser(one) for one in x.split(1)]) if one_by_one else self.prompt_fuser(x)
         return self.transformer.image_tokens(x, positions)
 
-    def _fused(self, x: Tensor, dense: Tensor, blank: Blank | None) -> Tensor:
-        """(1, C, h, w) through the fuser, where it is not as under a blank prompt."""
-        part = None if blank is None else Part.that_differs(dense, blank.dense, least=UNSEEN)
-        if blank is None or part is None or part.area > MOSTLY * x[0, 0].numel():
+    def tokens_where_drawn(self, image: ImageSide, drawn: Sequence[tuple[Part, Tensor]]) -> ImageTokens:
+        """The same for prompts whose dense part (1, C, rows, columns) differs from a blank prompt's only there."""
+        assert image.blank is not None, "blank makes it"
+        maps = [self._where_drawn(image.features.embedding, image.blank, *one) for one in drawn]
+        return self.transformer.image_tokens(torch.cat(maps), image.positions)
+
+    def _where_drawn(self, embedding: Tensor, blank: Sequence[Tensor], part: Part, dense: Tensor) -> Tensor:
+        x = blank[0].clone()
+        part.of(x).copy_(part.of(embedding) + dense)
+        if part.area > MOSTLY * x[0, 0].numel():
             return self.prompt_fuser(x)
-        return self.prompt_fuser.after_change(blank.steps, x, part)
+        return self.prompt_fuser.after_change(blank, x, part)
 
     def decode(self, image: ImageSide, sparse: Tensor) -> Decoded:
         """(N, T, C) prompt tokens -> scores, and what masks are drawn of."""

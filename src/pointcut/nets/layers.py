@@ -200,10 +200,9 @@ class Part(NamedTuple):
     right: int
 
     @classmethod
-    def that_differs(cls, one: Tensor, other: Tensor, least: float) -> Part | None:
-        """Where two maps (1, C, H, W) differ by more than `least`; None if nowhere."""
-        far = ((one - other).abs() > least).any(1)[0]  # (H, W)
-        rows, columns = (far.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+    def around(cls, true: Tensor) -> Part | None:
+        """All that is true of (H, W); None if nothing is."""
+        rows, columns = (true.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
         return cls(rows[0], rows[-1] + 1, columns[0], columns[-1] + 1) if rows else None
 
     @property
@@ -215,6 +214,14 @@ class Part(NamedTuple):
         height, width = x.shape[2:]
         top, bottom = max(0, self.top - cells), min(height, self.bottom + cells)
         return Part(top, bottom, max(0, self.left - cells), min(width, self.right + cells))
+
+    def shrunk(self, factor: int) -> Part:
+        """Of a map so many times smaller each way, all that it touches."""
+        return Part(self.top // factor, -(-self.bottom // factor), self.left // factor, -(-self.right // factor))
+
+    def enlarged(self, factor: int) -> Part:
+        """Of a map so many times larger each way."""
+        return Part(*(factor * side for side in self))
 
     def of(self, x: Tensor) -> Tensor:
         """That part of (B, C, H, W)."""

@@ -81,10 +81,12 @@ class Promptable(nn.Module, ABC):
 
     def prompted(self, image: ImageSide, prompts: Prompts) -> tuple[ImageSide, Tensor]:
         """The image's side with the prompts' dense part in it, and their tokens (N, T, C): what `decode` takes."""
+        if image.blank is not None and prompts.masks is None and prompts.boxes is None:
+            side = self.mask_decoder.tokens_where_drawn(image, self.prompt_encoder.dense_where_drawn(prompts))
+            return image._replace(tokens=side), self.prompt_encoder.encode_sparse(prompts)
         tokens = self.prompt_encoder(prompts)
         if tokens.dense is not None:
-            blank = image.blank if prompts.masks is None else None
-            side = self.mask_decoder.tokens_of(image.features.embedding, tokens.dense, image.positions, blank)
+            side = self.mask_decoder.tokens_of(image.features.embedding, tokens.dense, image.positions)
             image = image._replace(tokens=side, shared=None)
         return image, tokens.sparse
 

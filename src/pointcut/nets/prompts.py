@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import LayerNorm2d
+from .layers import LayerNorm2d, Part
 from .positions import FourierPositions
 
 PADDING, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
@@ -70,6 +70,9 @@ class PromptConfig:
 
 DRAWN_MAPS = 3
 """Positive clicks, negative clicks, the box's inside."""
+
+UNSEEN = 1e-8
+"""What a click draws so far from itself is nothing: less than float32 rounds of what is made of it."""
 
 
 class PromptEncoder(nn.Module):
@@ -133,16 +136,26 @@ class PromptEncoder(nn.Module):
         if not self.config.drawn:
             return None if prompts.masks is None else self.mask_downscaling(prompts.masks)
         maps = draw_prompts(prompts, 4 * self.side, self.input_size, self.no_mask_embed.weight.device)
-        blank = prompts.masks is None
-        logits = maps.new_zeros(prompts.rows, 1, *maps.shape[2:]) if prompts.masks is None else prompts.masks
-        dense = self.mask_downscaling(torch.cat([logits / 8, maps], dim=1))  # logits are a few units, maps at most one
-        return dense + self.no_mask_embed.weight[:, :, None, None] if blank else dense
+        if prompts.masks is None:
+            return self._of_maps(maps)
+        return self.mask_downscaling(torch.cat([prompts.masks / 8, maps], dim=1))  # logits are a few units, maps at most one
+
+    def dense_where_drawn(self, clicks: Prompts) -> list[tuple[Part, Tensor]]:
+        """`encode_dense` of clicks alone: of each prompt the part that is not as in `blank`, (1, C, rows, columns)."""
+        maps = draw_prompts(clicks, 4 * self.side, self.input_size, self.no_mask_embed.weight.device)
+        parts = [Part.around((drawn > UNSEEN).any(0)) or Part(0, 1, 0, 1) for drawn in maps]  # a click may lie outside
+        cells = [part.shrunk(4) for part in parts]
+        return [(part, self._of_maps(part.enlarged(4).of(drawn))) for part, drawn in zip(cells, maps.split(1), strict=True)]
 
     def blank(self) -> Tensor:
         """What a prompt without a mask that draws nothing makes of every cell: (1, C, h, w)."""
         device = self.no_mask_embed.weight.device
-        nothing = torch.zeros(1, 1 + DRAWN_MAPS, 4 * self.side, 4 * self.side, device=device)
-        return self.mask_downscaling(nothing) + self.no_mask_embed.weight[:, :, None, None]
+        return self._of_maps(torch.zeros(1, DRAWN_MAPS, 4 * self.side, 4 * self.side, device=device))
+
+    def _of_maps(self, maps: Tensor) -> Tensor:
+        """Of prompts without a mask: (N, 3, 4H, 4W) -> (N, C, H, W)."""
+        dense = self.mask_downscaling(F.pad(maps, (0, 0, 0, 0, 1, 0)))
+        return dense + self.no_mask_embed.weight[:, :, None, None]
 
 
 def draw_prompts(prompts: Prompts, side: int, input_size: int, device: torch.device, radius: float = 0.02) -> Tensor:

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,8 @@ class EncodedImage:
         if len(prompts) != 1:
             raise InvalidPrompt(f"a preview shows one object, got prompts of {len(prompts)}; use segment")
         with torch.inference_mode():
-            best = self.net.best_candidate(self.side, prompts_to_model(prompts, self.frame, self.net), prompts[0].ambiguous)
+            given = prompts_to_model(prompts, self.frame, self.net)
+            best = self.net.best_candidate(self._side_for(given), given, prompts[0].ambiguous)
         height, width = self._low_res(best.logits)
         return Preview((best.logits[0, 0, :height, :width] > 0).cpu().numpy(), float(best.scores[0, 0]))
 
@@ -183,8 +185,7 @@ class EncodedImage:
     @property
     def view(self) -> View:
         """What the automatic search needs of it."""
-        with torch.inference_mode():
-            return View(self.net, self.net.for_many(self.side), self.frame)
+        return View(self.net, self.side_for_many, self.frame)
 
     def crop(self, crop: Crop) -> EncodedImage:
         """A part of the picture, encoded on its own."""
@@ -193,7 +194,17 @@ class EncodedImage:
     def decode(self, prompts: Prompts, multimask: bool) -> Masks:
         """The tensor-level call under `segment`: prompts in pixels of the model's square -> low-resolution masks."""
         with torch.inference_mode():
-            return self.net.predict(self.side, prompts, multimask)
+            return self.net.predict(self._side_for(prompts), prompts, multimask)
+
+    @cached_property
+    def side_for_many(self) -> ImageSide:
+        """`side` and what pays from the second click on; made with the first."""
+        with torch.inference_mode():
+            return self.net.for_many(self.side)
+
+    def _side_for(self, prompts: Prompts) -> ImageSide:
+        """Clicks draw on a part of the picture; boxes and rough masks on so much of it that nothing is spared."""
+        return self.side_for_many if prompts.boxes is None and prompts.masks is None else self.side
 
     def masks_of(self, logits: Tensor) -> Tensor:
         """Low-resolution logits (N, K, h, w) -> logits of the picture's size (N, K, H, W)."""
