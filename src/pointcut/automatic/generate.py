@@ -2,7 +2,8 @@
 
 The order of events and every rule are those of
 https://github.com/facebookresearch/sam2/blob/main/sam2/automatic_mask_generator.py; what differs is what is not computed: a
-candidate with a poor score is never enlarged, an enlarged one is never drawn (columns.py), and only survivors are encoded.
+candidate with a poor score is never enlarged, an enlarged one is never drawn (columns.py), the stability of one that overlaps a
+better one is not measured, and only survivors are encoded.
 
 This file knows networks and pictures, and nothing of sessions: a `View` is all that it needs of an encoded picture.
 """
@@ -50,18 +51,19 @@ class View:
 
 
 class Candidates(NamedTuple):
-    """N masks of one crop that passed every filter that looks at one alone, as columns of a table; not yet encoded."""
+    """N masks of one crop with a good score that it does not cut off, as columns of a table; not yet encoded."""
 
     boxes: np.ndarray
     """(N, 4) float32, as in `Found`."""
     scores: np.ndarray
     """(N,) float32."""
-    stability: np.ndarray
-    """(N,) float32."""
     points: np.ndarray
     """(N, 2) float32."""
     logits: np.ndarray
     """(N, h, w) float32."""
+
+    def rows(self, index: np.ndarray) -> Candidates:
+        return Candidates(*(x[index] for x in self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,7 @@ def search(
     found = []
     for crop in crops:
         view = whole if crop.layer == 0 else encode_crop(crop)
-        found.append(_encoded(_survivors(_asked(view, crop, size, config, advance), config), view, crop, size, config))
+        found.append(_survivors(_asked(view, crop, size, config, advance), view, crop, size, config))
     everything = Found.joined(found)
     if len(crops) > 1:  # smaller crops saw it better
         x0, y0, x1, y1 = everything.crops.T
@@ -140,11 +142,14 @@ def _asked(
     """What the points of a crop's grid give, a few points after another."""
     side = 4 * view.net.prompt_encoder.side
     grid, covered = config.grid(crop.layer), np.zeros((side, side), bool)
-    parts = [_joined([], side)]
+    parts = [_none(side)]
 
     def measured(points: np.ndarray) -> tuple[int, Candidates]:
         with torch.inference_mode():  # each thread has its own
-            return len(points), _measure(view, points, crop, size, config)
+            part = _measured(view, points, crop, size, config)
+            if config.skip_covered:  # what is found tells where to ask next
+                part = part.rows(_stable(_stability(view, part.logits, config), config))
+            return len(points), part
 
     for rows in config.rounds(crop.layer):
         asked = grid[rows][~_covers(covered, grid[rows], view.frame)]
@@ -162,34 +167,44 @@ def _spread(view: View) -> Callable[..., Iterator[Any]]:
     return on_all_cores if view.net.device.type == "cpu" else map
 
 
-def _survivors(parts: list[Candidates], config: AutomaticConfig) -> Candidates:
-    """The candidates of one crop without those that overlap a better one: best first."""
-    boxes, scores, stability, points = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:-1])
-    kept = box_nms(boxes, scores, config.box_nms_thresh)
+def _survivors(parts: list[Candidates], view: View, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> Found:
+    """The stable candidates of one crop without those that overlap a better one, best first."""
+    boxes, scores, points = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:3])
     logits = [one for part in parts for one in part.logits]  # a gigabyte of them is not copied
-    drawn = np.array([logits[i] for i in kept]).reshape(-1, *parts[0].logits.shape[1:])
-    return Candidates(boxes[kept], scores[kept], stability[kept], points[kept], drawn)
+    stability = np.full(len(scores), np.nan, np.float32)
+
+    def of(rows: np.ndarray) -> np.ndarray:
+        return np.array([logits[row] for row in rows]).reshape(-1, *parts[0].logits.shape[1:])
+
+    def stable(rows: np.ndarray) -> np.ndarray:
+        few = (rows[first : first + MEASURED_TOGETHER] for first in range(0, len(rows), MEASURED_TOGETHER))
+        stability[rows] = np.concatenate(list(_spread(view)(lambda some: _stability(view, of(some), config), few)))
+        return _stable(stability[rows], config)
+
+    kept = box_nms(boxes, scores, config.box_nms_thresh, stable)
+    drawn = of(kept)
+    return Found(
+        counts=_encoded(drawn, view, crop, size, config),
+        boxes=boxes[kept],
+        scores=scores[kept],
+        stability=stability[kept],
+        points=points[kept],
+        crops=np.tile(np.array(_corners(crop)), (len(kept), 1)),
+        logits=drawn.astype(np.float16),
+    )
 
 
-def _encoded(kept: Candidates, view: View, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> Found:
+def _encoded(logits: np.ndarray, view: View, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> list[np.ndarray]:
+    """(N, h, w) -> the run lengths of each mask in the whole picture."""
     place = Place(crop.x0, crop.y0, view.frame.height, *size)
 
     def encode(first: int) -> list[np.ndarray]:
+        some = logits[first : first + MEASURED_TOGETHER]
         with torch.inference_mode():
-            logits = torch.from_numpy(kept.logits[first : first + MEASURED_TOGETHER]).to(view.net.device)
-            toggles = toggles_of(_enlarged(view, logits), config.mask_threshold, place)
-        return [run_lengths(toggles.of(row), size[0] * size[1]) for row in range(len(logits))]
+            toggles = toggles_of(_enlarged(view, torch.from_numpy(some).to(view.net.device)), config.mask_threshold, place)
+        return [run_lengths(toggles.of(row), size[0] * size[1]) for row in range(len(some))]
 
-    pieces = _spread(view)(encode, range(0, len(kept.scores), MEASURED_TOGETHER))
-    return Found(
-        counts=[counts for piece in pieces for counts in piece],
-        boxes=kept.boxes,
-        scores=kept.scores,
-        stability=kept.stability,
-        points=kept.points,
-        crops=np.tile(np.array(_corners(crop)), (len(kept.scores), 1)),
-        logits=kept.logits.astype(np.float16),
-    )
+    return [counts for piece in _spread(view)(encode, range(0, len(logits), MEASURED_TOGETHER)) for counts in piece]
 
 
 def _batches(grid: np.ndarray, view: View, config: AutomaticConfig) -> Iterator[np.ndarray]:
@@ -217,32 +232,38 @@ def _covers(covered: np.ndarray, grid: np.ndarray, frame: Frame) -> np.ndarray:
     return covered[y, x]
 
 
-def _measure(view: View, points: np.ndarray, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> Candidates:
-    """The candidates of some points that pass every filter that looks at one candidate alone."""
+def _measured(view: View, points: np.ndarray, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> Candidates:
+    """The candidates of some points, with their boxes."""
     logits, scores, rows = _candidates(view, points, config)
     place = Place(crop.x0, crop.y0, view.frame.height, *size)
-    parts = []
-    for start in range(0, len(scores), MEASURED_TOGETHER):
-        chunk = slice(start, start + MEASURED_TOGETHER)
-        masks = _enlarged(view, logits[chunk])
-        offset = config.stability_score_offset
-        inner, outer = areas_of(masks, (config.mask_threshold + offset, config.mask_threshold - offset))
-        with np.errstate(invalid="ignore"):
-            stability = (inner / outer).astype(np.float32)  # nothing over nothing is not a number, and passes no filter
-        keep = np.flatnonzero(stability >= config.stability_score_thresh if config.stability_score_thresh > 0 else outer >= 0)
-        boxes = boxes_of(masks.rows(keep), config.mask_threshold, place)
-        whole = ~_cut_off(boxes, _corners(crop), size)
-        rest = keep[whole]
-        parts.append(
-            Candidates(
-                boxes=boxes[whole],
-                scores=scores[chunk].cpu().numpy()[rest],
-                stability=stability[rest],
-                points=points[rows[chunk].cpu().numpy()[rest]] + np.array((crop.x0, crop.y0), np.float32),
-                logits=logits[chunk].cpu().numpy()[rest],
-            )
-        )
-    return _joined(parts, logits.shape[2])
+    boxes = [
+        boxes_of(_enlarged(view, some), config.mask_threshold, place)
+        for some in torch.split(logits, MEASURED_TOGETHER)
+        if len(some)
+    ]
+    found = Candidates(
+        boxes=np.concatenate([np.zeros((0, 4), np.float32), *boxes]),
+        scores=scores.cpu().numpy(),
+        points=points[rows.cpu().numpy()] + np.array((crop.x0, crop.y0), np.float32),
+        logits=logits.cpu().numpy(),
+    )
+    return found.rows(~_cut_off(found.boxes, _corners(crop), size))
+
+
+def _stability(view: View, logits: np.ndarray, config: AutomaticConfig) -> np.ndarray:
+    """(N, h, w) -> (N,) float32, at the picture's size."""
+    offset = config.stability_score_offset
+    thresholds = config.mask_threshold + offset, config.mask_threshold - offset
+    with torch.inference_mode(), np.errstate(invalid="ignore"):
+        inner, outer = areas_of(_enlarged(view, torch.from_numpy(logits).to(view.net.device)), thresholds)
+        return (inner / outer).astype(np.float32)  # nothing over nothing is not a number, and passes no filter
+
+
+def _stable(stability: np.ndarray, config: AutomaticConfig) -> np.ndarray:
+    """(N,) bool."""
+    if config.stability_score_thresh <= 0:
+        return np.ones(len(stability), bool)
+    return stability >= config.stability_score_thresh
 
 
 def _enlarged(view: View, logits: Tensor) -> Enlarged:
@@ -254,10 +275,9 @@ def _corners(crop: Crop) -> tuple[int, int, int, int]:
     return crop.x0, crop.y0, crop.x1, crop.y1
 
 
-def _joined(parts: list[Candidates], side: int) -> Candidates:
+def _none(side: int) -> Candidates:
     """side: h and w of the logits."""
-    none = Candidates(*(np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0,), (0, 2), (0, side, side))))
-    return Candidates(*(np.concatenate(column) for column in zip(none, *parts, strict=True)))
+    return Candidates(*(np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0, 2), (0, side, side))))
 
 
 def _candidates(view: View, points: np.ndarray, config: AutomaticConfig) -> tuple[Tensor, Tensor, Tensor]:
