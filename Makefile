@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
+BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help try test lint gallery docs reference notebooks dist bench bench-serving bench-batch bench-cluster bench-preprocessing bench-retrieval bench-automatic eval clean
+.PHONY: help try test check lint gallery docs reference notebooks dist bench bench-serving bench-batch bench-cluster bench-preprocessing bench-retrieval bench-automatic eval clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make try    install, and cut an object out of a photograph with the built-in model"
-	@echo "make test   run the tests"
+	@echo "make test   run the tests, but for the slow ones (ten minutes)"
+	@echo "make check  run every test, and check style and types, as CI does (twenty minutes)"
 	@echo "make lint   check style and types"
 	@echo "make docs   build the docs as a site"
 	@echo "make reference  write the pages of the reference that follow from the code"
@@ -47,8 +49,13 @@ try: $(BIN)/pointcut
 	@echo "  $(BIN)/pointcut --help"
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS)
+	@$(BIN)/python -m pytest $(BESIDE) -m "not alone and not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "alone and not slow" $(ARGS)
+
+check: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(BESIDE) -m "not alone" $(ARGS)
 	@$(BIN)/python -m pytest -m alone $(ARGS)
+	@$(MAKE) --no-print-directory lint
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .

@@ -280,6 +280,7 @@ def ended(nursery: subprocess.Popen[str]) -> int:
     return int(nursery.stdout.readline())
 
 
+@pytest.mark.slow
 def test_killed_at_fifty_moments(nursery: subprocess.Popen[str], tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     for folder in (tmp_path / "warm", whole):

@@ -136,6 +136,7 @@ def test_following_is_judged_beside_baselines(tmp_path: Path) -> None:
     assert 0 <= click["J&F"] <= 1
 
 
+@pytest.mark.slow
 def test_interrupted_films(tmp_path: Path) -> None:
     """Two films, each cut into by the other: what repeats the first mask never notices, and is right again afterwards."""
     for name, way in (("right", 4), ("left", -4)):

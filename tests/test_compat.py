@@ -87,6 +87,7 @@ def test_sam2_is_the_session(theirs, ours, sam2_predictor: SAM2ImagePredictor, c
     assert np.abs(logits).max() <= 32
 
 
+@pytest.mark.slow
 def test_sam1_of_a_real_layout_is_the_session(reproducible, tmp_path: Path, image: np.ndarray) -> None:
     """Through a checkpoint file, padding and Pillow's resizing and all."""
     path = tmp_path / "sam_vit_b.pth"

@@ -60,6 +60,7 @@ def test_versions_must_agree(tmp_path: Path) -> None:
             dist.check_version("1.2.0", tags, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("CI"), reason="takes a minute and the network; CI does it, or `make dist`")
 def test_the_wheel_works_for_a_stranger() -> None:
     done = subprocess.run([sys.executable, str(ROOT / "tools" / "dist.py")], capture_output=True, text=True, check=False)

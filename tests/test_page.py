@@ -291,6 +291,7 @@ def test_a_picture_that_had_to_go_comes_back(page: Page, served: Served) -> None
     page.said[:] = [text for text in page.said if "410" not in text]  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_clicks_on_the_page_find_labelled_objects(page: Page, tmp_path: Path) -> None:
     """Photographs with masks: corrective clicks on the page, and the mask that it gives away, against the truth."""
     folder = SHARED / "data" / "eval" / "coco_by_val"

@@ -139,6 +139,7 @@ def test_wrong_calls(tmp_path: Path) -> None:
     call("--out", tmp_path / "out", code=2)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     """Killed between pictures and at any other moment: files and index are those of a run that was left alone."""
     photos = tmp_path / "photos"

@@ -70,6 +70,7 @@ def test_pictures_in_a_bucket(storage: dict[str, str], tmp_path: Path) -> None:
     assert json.loads(call(storage, "batch", "s3://photos/set/", *options, "--out", tmp_path / "there", code=3))["resumed"] == 3
 
 
+@pytest.mark.slow
 def test_an_index_in_a_bucket(storage: dict[str, str]) -> None:
     index = ["--index", "s3://photos/library"]
     added = json.loads(call(storage, "index", "add", "s3://photos/set/", *index, "--json", code=3))

@@ -60,6 +60,7 @@ def best_ious(cut: pointcut.Segments, truth: list[np.ndarray]) -> list[float]:
     return ious
 
 
+@pytest.mark.slow
 def test_everything_does_not_depend_on_the_grid(nano: pointcut.Segmenter, scene: tuple[np.ndarray, list[np.ndarray]]) -> None:
     image, truth = scene
     known: list[list[float]] = []

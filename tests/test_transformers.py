@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import transformers
 
@@ -54,6 +55,7 @@ def test_sam2_image_model(tmp_path: Path) -> None:
     close(torch.from_numpy(ours.logits), single.pred_masks[0, 0].clamp(-32, 32), "box")
 
 
+@pytest.mark.slow
 def test_sam1_model(tmp_path: Path) -> None:
     theirs = randomise(transformers.SamModel(transformers.SamConfig()))
     photo, square, placed = encoded_by(theirs, "sam-vit-b", tmp_path)
@@ -118,6 +120,7 @@ def test_memory_parts() -> None:
     close(got, want.reshape(got.shape) if want.shape[0] == 1 else want.transpose(0, 1).reshape(got.shape), "memory attention")
 
 
+@pytest.mark.slow
 def test_tracking(tmp_path: Path) -> None:
     """One click, then two frames: `Sam2VideoModel` with the same random weights finds the same."""
     video_weights(tmp_path)

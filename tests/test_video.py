@@ -275,6 +275,7 @@ def track_command(film: Path, out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "pointcut", "track", str(film), "--box", "0:11,29,49,67", "--out", str(out), *more]
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     long = write_film(tmp_path / "long.mp4", 70)
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -40,6 +40,7 @@ def tiny(reproducible) -> Promptable:
     return net
 
 
+@pytest.mark.slow
 def test_the_references_predictor(goldens: Path, tiny: Promptable) -> None:
     """Every step that the file holds: prompts, propagation, a correction, reverse, removal, a mask."""
     expected = np.load(goldens / "outputs" / "video_sam2.1_hiera_tiny.npz")
@@ -79,6 +80,7 @@ def test_the_references_predictor(goldens: Path, tiny: Promptable) -> None:
     assert seen | {"removed/ids"} == set(expected.files)
 
 
+@pytest.mark.slow
 def test_the_tracker_keeps_corrections(goldens: Path, tiny: Promptable) -> None:
     """The reference with `add_all_frames_to_correct_as_cond`, although the tracker forgets what no frame looks at any more."""
     expected = np.load(goldens / "outputs" / "video_sticky_sam2.1_hiera_tiny.npz")
