@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import pointcut
 from pointcut import AutomaticConfig, rle
 from pointcut.arrange import label_map, overlaps, parents, select, without_duplicates
-from pointcut.automatic import columns, cores
+from pointcut.automatic import columns, cores, overlap
 from pointcut.automatic.columns import Place, areas_of, boxes_of, enlarged, run_lengths, toggles_of
 from pointcut.automatic.config import crops_of, default_config, even_grid
 from pointcut.automatic.overlap import box_nms
@@ -132,6 +132,27 @@ def test_box_nms(seed: int, threshold: float) -> None:
 
 def test_box_nms_of_nothing() -> None:
     assert box_nms(np.zeros((0, 4)), np.zeros(0), 0.5).shape == (0,)
+
+
+@given(seed=st.integers(0, 10_000), together=st.sampled_from([1, 3, 100]))
+def test_asking_during_suppression_is_filtering_before_it(seed: int, together: int) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.integers(0, 20, (40, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(1, 15, (40, 2))], axis=1).astype(np.float32)
+    scores, good, asked = rng.random(40).round(1), rng.random(40) < 0.5, []
+
+    def passes(rows: np.ndarray) -> np.ndarray:
+        asked.extend(rows)
+        return good[rows]
+
+    with pytest.MonkeyPatch.context() as monkey:
+        monkey.setattr(overlap, "ASKED_TOGETHER", together)
+        kept = box_nms(boxes, scores, 0.5, passes)
+    before = np.flatnonzero(good)
+    np.testing.assert_array_equal(kept, before[box_nms(boxes[before], scores[before], 0.5)])
+    assert len(set(asked)) == len(asked)  # once each
+    if together == 1:  # and only what is not suppressed anyway
+        assert set(np.array(asked)[good[asked]]) == set(kept)
 
 
 def test_grids_and_crops() -> None:
