@@ -92,6 +92,24 @@ def test_prompts_that_share_an_image_get_the_masks_of_those_that_do_not(
         torch.testing.assert_close(decoder.draw(side, decoder.decode(side, prompt), [0, 2]), learning.detach())
 
 
+@pytest.mark.parametrize("high_res", [True, False])
+def test_a_prompt_for_each_of_several_images(high_res: bool) -> None:
+    """Outside of training, too."""
+    torch.manual_seed(0)
+    decoder, first = random_decoder(high_res)
+    second = ImageFeatures(torch.randn_like(first.embedding), tuple(torch.randn_like(x) for x in first.high_res))
+    finer = tuple(torch.cat(x) for x in zip(first.high_res, second.high_res, strict=True))
+    both = ImageFeatures(torch.cat([first.embedding, second.embedding]), finer)
+    prompt, dense, places = torch.randn(2, 1, 32).double(), torch.zeros(1, 32, 1, 1).double(), torch.randn(1, 15, 32).double()
+
+    def drawn(image: ImageFeatures, prompt: torch.Tensor) -> torch.Tensor:
+        side = decoder.image_side(image, dense, places)
+        return decoder.draw(side, decoder.decode(side, prompt), [0, 2])
+
+    with torch.inference_mode():
+        torch.testing.assert_close(drawn(both, prompt), torch.cat([drawn(first, prompt[:1]), drawn(second, prompt[1:])]))
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 1000),

@@ -232,9 +232,9 @@ class MaskDecoder(nn.Module):
     def _parts(self, image: ImageSide, decoded: Decoded, which: Sequence[int]) -> Tensor:
         heads = [self.output_hypernetworks_mlps[k](decoded.mask_tokens[:, k]) for k in which]
         rows = torch.stack(heads, dim=1)  # (N, K, C/8)
-        if infers_on_cpu(rows):
+        if infers_on_cpu(rows) and len(image.features.embedding) == 1:
             return torch.cat([self._parts_of(image, decoded.cells[n], rows[n]) for n in range(len(rows))])
-        assert isinstance(decoded.cells, Tensor), "mixtures are for inference on a CPU"
+        assert isinstance(decoded.cells, Tensor), "mixtures are for prompts of one image, on a CPU"
         return self.upscaling.parts(self.upscaling.quarters(decoded.cells, image.quarters), image.sixteenths, rows)
 
     def _parts_of(self, image: ImageSide, cells: Tensor | Mixture, masks: Tensor) -> Tensor:
