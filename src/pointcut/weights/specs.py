@@ -9,8 +9,8 @@ from typing import Literal
 
 from ..errors import UnknownModel
 
-BUILT_IN = Path(__file__).parent / "nano-5.safetensors"
-"""The built-in model's weights, in the package; the fourth that were shipped."""
+BUILT_IN = Path(__file__).parent / "nano-6.safetensors"
+"""The built-in model's weights, in the package; the fifth that were shipped."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """What weight files are called; in a folder they are looked for in this order."""
