@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import pointcut
 from batches import Batches, Mixture, inner_click, noisy_box
 from clips import ClipBatches
 from composites import blob, composite, random_view
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
+from mix import mix
 from photos import Photo, load_sets, objects_of
 from pointcut.nets.convnet import ConvNet, ConvNetConfig
 from pointcut.nets.sam2 import NANO
@@ -149,6 +151,24 @@ def test_a_run_begins_with_an_earlier_leg() -> None:
     older.pop("no_mem_embed")
     with pytest.raises(SystemExit, match="not weights of this network: no_mem_embed"):
         begin_with(net, older, new=".rises.")
+
+
+def test_legs_are_mixed(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    count = torch.tensor(3)
+    save_file({"weight": torch.zeros(2, 2).half(), "count": count}, first, {"model": "old"})
+    save_file({"weight": torch.full((2, 2), 2.0).half(), "count": count + 4}, second, {"model": "nano"})
+    mix(first, second, 0.25, tmp_path / "run" / "nano.safetensors")
+    mixed = load_file(tmp_path / "run" / "nano.safetensors")
+    assert torch.equal(mixed["weight"], torch.full((2, 2), 0.5).half())
+    assert mixed["count"] == 7
+    with safe_open(tmp_path / "run" / "nano.safetensors", "pt") as file:
+        assert file.metadata() == {"model": "nano"}
+    save_file({"weight": torch.zeros(2, 3).half(), "count": count}, second)
+    with pytest.raises(SystemExit, match="differ in 1 tensors, weight first"):
+        mix(first, second, 0.5, tmp_path / "none.safetensors")
+    with pytest.raises(SystemExit, match=r"from 0 .* to 1, got 3"):
+        mix(first, first, 3, tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
