@@ -76,7 +76,7 @@ gallery: $(VENV)/.dev
 	@$(BIN)/pointcut track examples/films/astronaut.mp4 --box 0:76,0,204,150 --format json --fresh --out $(SCRATCH)
 	@mv $(SCRATCH)/astronaut.sheet.jpg $(PICTURES)
 	@$(BIN)/pointcut run examples/photos --index $(SCRATCH)/library --out $(SCRATCH)/cuts
-	@$(BIN)/pointcut index search examples/photos/coffee.jpg --box 125,40,345,270 --index $(SCRATCH)/library --out $(PICTURES)/found.jpg
+	@$(BIN)/pointcut index search examples/photos/coffee.jpg --box 165,10,415,280 --index $(SCRATCH)/library --out $(PICTURES)/found.jpg
 	@$(BIN)/python docs/_tools/gallery.py $(PICTURES)
 	@$(BIN)/pointcut serve --port 7799 --index $(SCRATCH)/library & server=$$!; sleep 8; $(BIN)/python docs/_tools/page.py http://127.0.0.1:7799 $(PICTURES); kill $$server
 	@rm -rf $(SCRATCH)
