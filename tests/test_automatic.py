@@ -103,7 +103,9 @@ def test_masks_of_a_crop_lie_in_the_whole(seed, corner) -> None:
     logits = rough_logits(seed, 2, (8, 8))
     drawn = np.zeros((2, 50, 60), bool)
     drawn[:, y0 : y0 + 33, x0 : x0 + 41] = (F.interpolate(logits[None], (33, 41), mode="bilinear")[0] > 0).numpy()
-    toggles = toggles_of(enlarged(logits, 33, 41), 0.0, Place(x0, y0, 33, 50, 60))
+    masks, place = enlarged(logits, 33, 41), Place(x0, y0, 33, 50, 60)
+    toggles = toggles_of(masks, 0.0, place)
+    np.testing.assert_array_equal(boxes_of(masks, 0.0, place), toggles.boxes(50))
     for row in range(2):
         np.testing.assert_array_equal(rle.from_runs(run_lengths(toggles.of(row), 3000), 50, 60), drawn[row])
 
