@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import pointcut
 from pointcut import AutomaticConfig, rle
-from pointcut.arrange import label_map, overlaps, parents, select, without_duplicates
+from pointcut.arrange import apart, label_map, overlaps, parents, select, without_duplicates
 from pointcut.automatic import columns, cores, overlap
 from pointcut.automatic.columns import Place, areas_of, boxes_of, enlarged, run_lengths, toggles_of
 from pointcut.automatic.config import crops_of, default_config, even_grid
@@ -232,6 +232,9 @@ def test_duplicates_choices_labels_and_tree() -> None:
     cut = segments(masks, [0.7, 0.9, 0.8, 0.95, 0.6])
     assert without_duplicates(cut).areas.tolist() == [870, 100, 9, 100]
     assert without_duplicates(cut, inside=0.9).areas.tolist() == [900, 100]
+    # The part is preferred to its wholes, which go; another part, off it, stays.
+    assert apart(cut, np.array([0.5, 0.4, 0.9, 0.3, 0.1]), inside=0.7).tolist() == [2, 4]
+    assert apart(cut, np.array([0.5, 0.6, 0.1, 0.3, 0.1]), inside=0.7).tolist() == [1, 4]
     assert parents(cut).tolist() == [-1, 0, 1, 2, -1]
     labels = label_map(cut)
     assert labels[8, 8] == 4
@@ -247,6 +250,7 @@ def test_duplicates_choices_labels_and_tree() -> None:
     empty = select(cut, min_area=10_000)
     assert len(empty) == 0
     assert label_map(empty).max() == 0
+    assert len(apart(empty, np.zeros(0), inside=0.7)) == 0
     assert without_duplicates(empty).masks.shape == (0, 40, 50)
 
 

@@ -50,6 +50,19 @@ def without_duplicates(cut: Segments, iou: float = 0.7, inside: float | None = N
     return cut[sorted(kept)]
 
 
+def apart(cut: Segments, preference: np.ndarray, inside: float) -> np.ndarray:
+    """The rows, in order, that stay where of two masks that share more than `inside` of the smaller one the preferred stays.
+
+    preference: (M,), the highest first.
+    """
+    shared, areas = overlaps(cut), cut.areas
+    kept: list[int] = []
+    for row in np.argsort(-preference, kind="stable"):
+        if not (shared[row, kept] > inside * np.minimum(areas[row], areas[kept])).any():
+            kept.append(int(row))
+    return np.array(sorted(kept), np.int64)
+
+
 def distinct(cut: Segments) -> Segments:
     """Each thing once, and nothing smaller than a thousandth of the picture: for those who are to look at them one by one."""
     height, width = cut.image.shape[:2]

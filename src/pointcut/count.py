@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from . import draw
-from .arrange import label_map, select, without_duplicates
+from .arrange import apart, label_map, select, without_duplicates
 from .automatic.config import AutomaticConfig
 from .segment.features import pooled_features
 from .segment.session import EncodedImage
@@ -55,7 +55,7 @@ def count_objects(
     the example it may be. min_area: pixels. config, progress: as in `EncodedImage.segment_everything`.
 
     Things are whole: a part of something counted is not counted again. Where parts of the example's size are meant (the fingers
-    of a hand), point at one of them: masks far larger than the example are taken out before.
+    of a hand), point at one of them: of masks that share pixels the one counts that is most like the example, in size, too.
     """
     found = photo.segment_everything(config, progress)
     height, width = photo.size
@@ -64,7 +64,9 @@ def count_objects(
         return Counted(without_duplicates(select(found, min_area=min_area, max_area=largest), iou=0.5, inside=0.7))
     area = int(like.areas[0])
     alike = select(found, min_area=max(min_area, int(area / size_ratio)), max_area=min(largest, int(area * size_ratio)))
-    alike = without_duplicates(alike, iou=0.5, inside=0.7)
     closeness = pooled_features(photo, alike) @ pooled_features(photo, like[:1])[0]
     rows = np.flatnonzero(closeness >= similarity)
+    alike, closeness = alike[rows], closeness[rows]
+    ratio = alike.areas / area
+    rows = apart(alike, closeness * np.sqrt(np.minimum(ratio, 1 / ratio)), inside=0.7)
     return Counted(alike[rows], closeness[rows])
