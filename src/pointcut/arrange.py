@@ -38,16 +38,12 @@ def without_duplicates(cut: Segments, iou: float = 0.7, inside: float | None = N
     inside: if given, a mask of which more than this share lies within one that stays goes too: wholes without their parts.
     """
     shared, areas = overlaps(cut), cut.areas
-    kept: list[int] = []
+    drop = shared > iou * (areas[:, None] + areas - shared)
+    if inside is not None:
+        drop |= shared > inside * areas[:, None]
     # Wholes first where parts are to be dropped, since a part may well have the better score.
     order = np.lexsort((-cut.scores, -areas)) if inside is not None else np.argsort(-cut.scores, kind="stable")
-    for row in order:
-        common = shared[row, kept]
-        alike = common > iou * (areas[row] + areas[kept] - common)
-        within = common > inside * areas[row] if inside is not None else np.zeros(len(kept), bool)
-        if not (alike | within).any():
-            kept.append(int(row))
-    return cut[sorted(kept)]
+    return cut[_staying(order, drop)]
 
 
 def apart(cut: Segments, preference: np.ndarray, inside: float) -> np.ndarray:
@@ -55,10 +51,15 @@ def apart(cut: Segments, preference: np.ndarray, inside: float) -> np.ndarray:
 
     preference: (M,), the highest first.
     """
-    shared, areas = overlaps(cut), cut.areas
+    drop = overlaps(cut) > inside * np.minimum(cut.areas[:, None], cut.areas)
+    return _staying(np.argsort(-preference, kind="stable"), drop)
+
+
+def _staying(order: np.ndarray, drop: np.ndarray) -> np.ndarray:
+    """The rows, sorted, that stay if in this order each goes that one which stays drops: drop[row, that one], (M, M) bool."""
     kept: list[int] = []
-    for row in np.argsort(-preference, kind="stable"):
-        if not (shared[row, kept] > inside * np.minimum(areas[row], areas[kept])).any():
+    for row in order:
+        if not drop[row, kept].any():
             kept.append(int(row))
     return np.array(sorted(kept), np.int64)
 

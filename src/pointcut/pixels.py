@@ -115,7 +115,12 @@ class Axis(NamedTuple):
         """Some pixels along `dim`, of values the first of which is the axis' value `start`."""
         low, share = self.low[pixels] - start, self.share[pixels].view(-1, *[1] * (values.ndim - 1 - dim))
         near, far = values.index_select(dim, low), values.index_select(dim, (low + 1).clamp_(max=values.shape[dim] - 1))
-        return near.mul_(1 - share).add_(far.mul_(share))
+        return between(near, far, share)
+
+
+def between(near: Tensor, far: Tensor, share: Tensor) -> Tensor:
+    """`near`, but for a share of `far`; both are used up."""
+    return near.mul_(1 - share).add_(far.mul_(share))
 
 
 STRETCHED_TOGETHER = 1 << 19
@@ -147,7 +152,8 @@ def drawn(logits: Tensor, frame: Frame) -> np.ndarray:
     masks = np.zeros((*logits.shape[:2], *size), bool)
     down, across = (Axis.enlarging(n, pixels, small.device) for n, pixels in zip(small.shape[1:], size, strict=True))
     for one, mask in zip(small, masks.reshape(-1, *size), strict=True):
-        rows, columns = down.reached((one > 0).any(1)), across.reached((one > 0).any(0))
+        true = one > 0
+        rows, columns = down.reached(true.any(1)), across.reached(true.any(0))
         for some, values in stretched(one, down, across, rows, columns):
             np.greater(values, 0, out=mask[some, columns])
     return masks

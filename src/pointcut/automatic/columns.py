@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..pixels import Axis, stretched
+from ..pixels import Axis, between, stretched
 from ..rle import tight_box
 
 DRAWN_FOR = 50
@@ -218,7 +218,7 @@ def _ends(masks: Enlarged, true: Tensor, dim: int, threshold: float) -> tuple[Te
     near, far = (torch.take_along_dim(logits, i.clamp(max=logits.shape[dim] - 1), dim) for i in (low, low + 1))
     if dim == 1:
         near, far = (across.stretched(x, slice(None), 2) for x in (near, far))
-    values = near.mul_(1 - share).add_(far.mul_(share))
+    values = between(near, far, share)
     if dim == 1:
         seen = values.amax(2) > threshold
     else:  # whole rows are fetched faster than parts of them

@@ -30,10 +30,12 @@ def box_nms(
         return rest[~(shared > threshold * (areas[best] + areas[rest] - shared))]
 
     order = np.argsort(-scores, kind="stable")
+    together = len(order) if passes is None else ASKED_TOGETHER
     kept: list[int] = []
     while order.size:
-        few, order = (order, order[:0]) if passes is None else (order[:ASKED_TOGETHER], order[ASKED_TOGETHER:])
-        few = few if passes is None else few[passes(few)]
+        few, order = order[:together], order[together:]
+        if passes is not None:
+            few = few[passes(few)]
         while few.size:
             kept.append(few[0])
             few, order = apart(kept[-1], few[1:]), apart(kept[-1], order)

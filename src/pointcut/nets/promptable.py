@@ -81,7 +81,7 @@ class Promptable(nn.Module, ABC):
 
     def prompted(self, image: ImageSide, prompts: Prompts) -> tuple[ImageSide, Tensor]:
         """The image's side with the prompts' dense part in it, and their tokens (N, T, C): what `decode` takes."""
-        if image.blank is not None and prompts.masks is None and prompts.boxes is None:
+        if image.blank is not None and prompts.clicks_alone:
             side = self.mask_decoder.tokens_where_drawn(image, self.prompt_encoder.dense_where_drawn(prompts))
             return image._replace(tokens=side), self.prompt_encoder.encode_sparse(prompts)
         tokens = self.prompt_encoder(prompts)

@@ -40,6 +40,10 @@ class Prompts(NamedTuple):
         """N."""
         return next(x.shape[0] for x in (self.points, self.boxes, self.masks) if x is not None)
 
+    @property
+    def clicks_alone(self) -> bool:
+        return self.boxes is None and self.masks is None
+
     def split(self, count: int) -> Iterator[Prompts]:
         """So many at a time."""
         for i in range(0, self.rows, count):

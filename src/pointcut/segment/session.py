@@ -204,7 +204,7 @@ class EncodedImage:
 
     def _side_for(self, prompts: Prompts) -> ImageSide:
         """Clicks draw on a part of the picture; boxes and rough masks on so much of it that nothing is spared."""
-        return self.side_for_many if prompts.boxes is None and prompts.masks is None else self.side
+        return self.side_for_many if prompts.clicks_alone else self.side
 
     def masks_of(self, logits: Tensor) -> Tensor:
         """Low-resolution logits (N, K, h, w) -> logits of the picture's size (N, K, H, W)."""
