@@ -345,13 +345,13 @@ def test_paste_and_drop(page: Page) -> None:
     )
     expect(page.locator("#work")).to_be_visible()
     expect(page.locator("#busy")).to_be_hidden(timeout=20_000)
-    page.evaluate(
-        """async () => { const blob = await (await fetch("/assets/samples/rocket.jpg")).blob();
-        const data = new DataTransfer(); data.items.add(new File([blob], "dropped.jpg", {type: "image/jpeg"}));
-        dispatchEvent(new DragEvent("drop", {dataTransfer: data, cancelable: true})); }"""
-    )
-    with page.expect_response(re.compile("/v1/images")):
-        pass
+    with page.expect_response(re.compile("/v1/images$")) as dropped:  # awaited from before the drop: the answer may be quick
+        page.evaluate(
+            """async () => { const blob = await (await fetch("/assets/samples/rocket.jpg")).blob();
+            const data = new DataTransfer(); data.items.add(new File([blob], "dropped.jpg", {type: "image/jpeg"}));
+            dispatchEvent(new DragEvent("drop", {dataTransfer: data, cancelable: true})); }"""
+        )
+    assert dropped.value.ok
 
 
 LOOKS = {
