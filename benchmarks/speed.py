@@ -1,8 +1,9 @@
 """Times encoding and clicks: `python benchmarks/speed.py [--size WxH] [--threads N] [--rounds N]`.
 
 Contenders, each in a process of its own, in turn, several rounds: the built-in model and SAM 2.1 tiny here, exact and fast; the
-same weights in `transformers` (`Sam2Model`, eager). The weights are random but the same for all, so that the masks can be
-compared: the share of pixels in which they differ stands below the times. Peak memory is that of the process, PyTorch included.
+same weights in `transformers` (`Sam2Model`, eager), and converted from there for OpenVINO and ONNX Runtime where these are
+installed (engines.py). The weights are random but the same for all, so that the masks can be compared: the share of pixels in
+which they differ stands below the times. Peak memory is that of the process, PyTorch included.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pointcut.bench import machine, peak_megabytes, seconds, time_here
+import engines
+from pointcut.bench import Way, machine, peak_megabytes, seconds, time_here
 from pointcut.plotting import draw_bars
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ CONTENDERS = {
     "tiny": "Pointcut, SAM 2.1 tiny",
     "tiny-fast": "Pointcut, SAM 2.1 tiny, fast",
     "transformers": "transformers, SAM 2.1 tiny",
+    "openvino": "OpenVINO, SAM 2.1 tiny",
+    "openvino-bf16": "OpenVINO, SAM 2.1 tiny, bfloat16",
+    "onnxruntime": "ONNX Runtime, SAM 2.1 tiny",
 }
 
 
@@ -50,7 +56,7 @@ def ours(weights: Path | None, size: tuple[int, int], precision: Precision) -> d
     """Pointcut: picture in memory to `EncodedImage`; click to three masks of the picture's size, and to a preview."""
     model = str(weights or "nano")
     image = photograph(size)
-    timings = time_here(model, precision, "cpu", image)
+    timings = time_here(Way(model, precision), "cpu", image)
     from pointcut.segment.segmenter import load
 
     cut = load(model, device="cpu", precision=precision).encode(image).segment(points=[(size[0] / 2, size[1] / 2)])
@@ -61,36 +67,51 @@ def packed(masks: np.ndarray) -> str:
     return np.packbits(masks).tobytes().hex()
 
 
-def theirs(folder: Path, size: tuple[int, int]) -> dict[str, object]:
-    """transformers: the same picture prepared in the same way, then its own network, then masks of the picture's size."""
+def theirs(engine: str, precision: str, folder: Path, size: tuple[int, int], threads: int) -> dict[str, object]:
+    """The others: the same picture prepared in the same way, then their own network, then masks of the picture's size."""
     import torch
     import torch.nn.functional as F
-    from transformers import Sam2Model
 
     from pointcut.images import Frame
     from pointcut.pixels import to_square
 
     started = time.perf_counter()
-    model = Sam2Model.from_pretrained(folder).eval()
+    images, clicks = eager(folder) if engine == "transformers" else engines.networks(engine, folder, precision, threads)
     loaded = time.perf_counter() - started
     image = photograph(size)
-    frame = Frame(image.shape[0], image.shape[1], 1024, "squash")
-    points = torch.from_numpy(frame.points_to_model(np.array([[(size[0] / 2, size[1] / 2)]])))[None]
-    labels = torch.ones(1, 1, 1, dtype=torch.int)
+    frame = Frame(image.shape[0], image.shape[1], engines.SIDE, "squash")
+    point = frame.points_to_model(np.array([[(size[0] / 2, size[1] / 2)]])).astype(np.float32)[None]
+    label = np.ones((1, 1, 1), np.int32)
 
-    @torch.inference_mode()
-    def encode() -> list[torch.Tensor]:
-        return model.get_image_embeddings(to_square(image, frame, torch.device("cpu")))
+    def encode() -> list[np.ndarray]:
+        return images([to_square(image, frame, torch.device("cpu")).numpy()])
 
-    embeddings = encode()
+    maps = encode()
 
-    @torch.inference_mode()
     def click() -> np.ndarray:
-        answer = model(image_embeddings=embeddings, input_points=points, input_labels=labels, multimask_output=True)
-        return (F.interpolate(answer.pred_masks[0], image.shape[:2], mode="bilinear") > 0).numpy()[0]
+        logits = torch.from_numpy(clicks([*maps, point, label])[0])[0]
+        return (F.interpolate(logits, image.shape[:2], mode="bilinear") > 0).numpy()[0]
 
     times = {"load": loaded, "encode": seconds(encode, 3), "click": seconds(click, 9)}
     return {**times, "peak_mb": peak_megabytes(), "masks": packed(click())}
+
+
+def eager(folder: Path) -> tuple[engines.Run, engines.Run]:
+    """transformers' own network, as `engines.networks` gives the converted ones."""
+    import torch
+    from transformers import Sam2Model
+
+    model = Sam2Model.from_pretrained(folder).eval()
+
+    def run(network: torch.nn.Module) -> engines.Run:
+        @torch.inference_mode()
+        def answer(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+            found = network(*map(torch.from_numpy, arrays))
+            return [x.numpy() for x in ([found] if isinstance(found, torch.Tensor) else found)]
+
+        return answer
+
+    return run(engines.Images(model)), run(engines.Clicks(model))
 
 
 def randomise(model: torch.nn.Module) -> torch.nn.Module:
@@ -124,6 +145,13 @@ def random_weights(folder: Path, alike: bool = False) -> None:
     model.save_pretrained(folder)
 
 
+def convert(folder: Path) -> None:
+    """The same for the other engines."""
+    from transformers import Sam2Model
+
+    engines.convert(Sam2Model.from_pretrained(folder).eval(), folder)
+
+
 def measure(contender: str, folder: Path, threads: int, size: str) -> dict[str, object]:
     options = {"--one": contender, "--weights": str(folder), "--threads": str(threads), "--size": size}
     command = [sys.executable, __file__, *(part for option in options.items() for part in option)]
@@ -146,26 +174,31 @@ def main() -> None:
         torch.set_num_threads(args.threads)
         width, height = (int(n) for n in args.size.split("x"))
         size = width, height
-        if args.one == "transformers":
-            result = theirs(args.weights, size)
-        else:
-            name, _, precision = args.one.partition("-")
+        name, _, precision = args.one.partition("-")
+        if name in ("nano", "tiny"):
             result = ours(args.weights if name == "tiny" else None, size, "fast" if precision else "exact")
+        else:
+            result = theirs(name, precision or "f32", args.weights, size, args.threads)
         print(json.dumps(result))
         return
 
-    rounds: dict[str, list[dict[str, object]]] = {name: [] for name in CONTENDERS}
+    there = {"nano", "tiny", "transformers", *engines.installed()}
+    rounds: dict[str, list[dict[str, object]]] = {name: [] for name in CONTENDERS if name.partition("-")[0] in there}
     with tempfile.TemporaryDirectory() as folder:
         random_weights(Path(folder))
+        if engines.installed():
+            convert(Path(folder))
         for i in range(args.rounds):
-            for name, title in CONTENDERS.items():
-                print(f"round {i + 1} of {args.rounds}: {title}", file=sys.stderr)
-                rounds[name].append(measure(name, Path(folder), args.threads, args.size))
-    reference, *own = (
-        np.unpackbits(np.frombuffer(bytes.fromhex(rounds[n][0]["masks"]), np.uint8))
-        for n in ("transformers", "tiny", "tiny-fast")
-    )
-    differing = [float((masks ^ reference).mean()) for masks in own]
+            for name, runs in rounds.items():
+                print(f"round {i + 1} of {args.rounds}: {CONTENDERS[name]}", file=sys.stderr)
+                runs.append(measure(name, Path(folder), args.threads, args.size))
+    masks = {
+        name: np.unpackbits(np.frombuffer(bytes.fromhex(runs[0]["masks"]), np.uint8))
+        for name, runs in rounds.items()
+        if not name.startswith("nano")
+    }
+    reference = masks.pop("transformers")
+    differing = {name: float((mask ^ reference).mean()) for name, mask in masks.items()}
     table = {
         name: {key: [statistics.median(v), min(v), max(v)] for key in COLUMNS if (v := [r[key] for r in runs if key in r])}
         for name, runs in rounds.items()
@@ -189,12 +222,10 @@ def main() -> None:
     for name, values in table.items():
         cells = [spread(values.get(key), 1000 if key != "peak_mb" else 1) for key in COLUMNS]
         lines.append(f"| {CONTENDERS[name]} | {' | '.join(cells)} |")
-    ratios = {
-        name: ", ".join(f"{key} {table['transformers'][key][0] / table[name][key][0]:.1f}x" for key in ("encode", "click"))
-        for name in ("tiny", "tiny-fast")
-    }
-    lines += ["", f"SAM 2.1 tiny against transformers: exact {ratios['tiny']}; fast {ratios['tiny-fast']}."]
-    lines += [f"Pixels of the masks that differ from it: exact {100 * differing[0]:.4f} %, fast {100 * differing[1]:.2f} %."]
+    lines += ["", "SAM 2.1 tiny against transformers, and pixels of the masks that differ from its:", ""]
+    for name, share in differing.items():
+        ratios = ", ".join(f"{key} {table['transformers'][key][0] / table[name][key][0]:.1f}x" for key in ("encode", "click"))
+        lines.append(f"- {CONTENDERS[name]}: {ratios}; {100 * share:.4f} %")
     print("\n".join(lines))
 
 

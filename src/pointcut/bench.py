@@ -1,6 +1,6 @@
 """How fast a model is on this machine, and what `fast` costs: what `pointcut bench` measures.
 
-Each model and precision runs in a process of its own, in turn, several rounds, so that they share the machine's moods and peak
+Each way of running a model has a process of its own, in turn, several rounds, so that they share the machine's moods and peak
 memory is theirs alone.
 """
 
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,8 +25,27 @@ from .images import open_image
 from .masks import iou
 from .weights.specs import Precision
 
+if TYPE_CHECKING:
+    from .segment.session import EncodedImage
+
 GRID = 4
 """Clicks along each side of a picture with which two precisions are compared."""
+
+
+class Way(NamedTuple):
+    """How a model is run."""
+
+    model: str
+    precision: Precision
+    compiled: bool = False
+
+    @property
+    def numbers(self) -> str:
+        """Without the model's name."""
+        return f"{self.precision}, compiled" if self.compiled else self.precision
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.numbers}"
 
 
 @dataclass(frozen=True)
@@ -82,30 +102,37 @@ def _kernel_says(name: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def time_here(model: str, precision: Precision, device: str, image: np.ndarray) -> Timings:
+def time_here(way: Way, device: str, image: np.ndarray) -> Timings:
     """Measures in this process, which should have loaded nothing before."""
-    from .segment.segmenter import load  # PyTorch's own import is not counted
+    from .segment.devices import wait_for  # PyTorch's own import is not counted
+    from .segment.segmenter import load
 
     started = time.perf_counter()
-    segmenter = load(model, device=device, precision=precision)
+    segmenter = load(way.model, device=device, precision=way.precision, compiled=way.compiled)
     loaded = time.perf_counter()
-    photo = segmenter.encode(image)
+
+    def encode() -> EncodedImage:
+        photo = segmenter.encode(image)
+        wait_for(segmenter.device)  # a GPU gives back the handle and works on
+        return photo
+
+    photo = encode()
     first = time.perf_counter() - loaded
     height, width = image.shape[:2]
     middle = [(width / 2, height / 2)]
     return Timings(
         load=loaded - started,
         first=first,
-        encode=seconds(lambda: segmenter.encode(image), 9 if first < 0.3 else 3),
+        encode=seconds(encode, 9 if first < 0.3 else 3),
         click=seconds(lambda: photo.segment(points=middle), 9),
         preview=seconds(lambda: photo.preview(points=middle), 9),
         peak_mb=peak_megabytes(),
     )
 
 
-def time_apart(model: str, precision: Precision, device: str, threads: int | None, picture: Path) -> Timings:
+def time_apart(way: Way, device: str, threads: int | None, picture: Path) -> Timings:
     """The same in a process of its own."""
-    call = json.dumps({"model": model, "precision": precision, "device": device, "threads": threads, "picture": str(picture)})
+    call = json.dumps({"way": way, "device": device, "threads": threads, "picture": str(picture)})
     run = subprocess.run([sys.executable, "-m", "pointcut.bench", call], capture_output=True, text=True, check=False)
     if run.returncode:
         raise RuntimeError(run.stderr.strip().splitlines()[-1])
@@ -146,8 +173,14 @@ def cost_of_fast(model: str, device: str, pictures: list[Path]) -> Cost:
     return Cost(statistics.mean(overlaps), min(overlaps), statistics.mean(changed))
 
 
-def machine() -> str:
-    """The processor's name, as far as the system tells."""
+def machine(device: str = "cpu") -> str:
+    """The name of the processor, or of the GPU that `device` stands for, as far as the system tells."""
+    if device != "cpu":
+        from .segment.devices import choose_device, gpu_name
+
+        gpu = gpu_name(choose_device(device))
+        if gpu is not None:
+            return gpu
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -164,7 +197,7 @@ def _apart(call: str) -> None:
     if wanted["threads"]:
         torch.set_num_threads(wanted["threads"])
     image = open_image(wanted["picture"])
-    sys.stdout.write(json.dumps(asdict(time_here(wanted["model"], wanted["precision"], wanted["device"], image))))
+    sys.stdout.write(json.dumps(asdict(time_here(Way(*wanted["way"]), wanted["device"], image))))
 
 
 if __name__ == "__main__":

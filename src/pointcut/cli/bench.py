@@ -16,7 +16,7 @@ from .options import DeviceName
 from .output import emit, say
 
 if TYPE_CHECKING:
-    from ..bench import Timings
+    from ..bench import Timings, Way
 
 COLUMNS = ("load", "first", "encode", "click", "preview")
 
@@ -27,6 +27,9 @@ def bench(
     device: DeviceName = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of PyTorch, on a CPU.")] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each is timed; the medians are told.")] = 3,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Also by PyTorch's compiler: load(..., compiled=True). Takes minutes.")
+    ] = False,
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Also draw the times, as PNG, SVG or PDF (extra: plot).")
     ] = None,
@@ -34,11 +37,11 @@ def bench(
 ) -> None:
     """Time models on this machine, and say what `fast` changes.
 
-    Each model and precision runs in a process of its own, in turn. `cold start` is `pointcut segment`, from typing to files.
+    Each model and precision has a process of its own, in turn. `cold start` is `pointcut segment`, from typing to files.
 
     pointcut bench photo.jpg --model nano --model sam2.1-tiny
     """
-    from ..bench import cold_start, cost_of_fast, machine, median_of, time_apart
+    from ..bench import Way, cold_start, cost_of_fast, machine, median_of, time_apart
     from ..images import open_image
     from ..plotting import draw_bars, pyplot_or_error
 
@@ -46,37 +49,40 @@ def bench(
         pyplot_or_error()  # said now, not after the rounds
     names = models or ["nano"]
     height, width = open_image(images[0]).shape[:2]
-    runs: dict[tuple[str, Precision], list[Timings]] = {(name, p): [] for name in names for p in ("exact", "fast")}
+    precisions: tuple[Precision, ...] = ("exact", "fast")
+    ways = [Way(name, precision, c) for name in names for c in (False, True)[: 1 + compiled] for precision in precisions]
+    runs: dict[Way, list[Timings]] = {way: [] for way in ways}
     starts: dict[str, list[float]] = {name: [] for name in names}
     for i in range(rounds):
-        for (name, precision), timings in runs.items():
-            say(f"round {i + 1} of {rounds}: {name}, {precision}")
+        for way, timings in runs.items():
+            say(f"round {i + 1} of {rounds}: {way}")
             try:
-                timings.append(time_apart(name, precision, device, threads, images[0]))
+                timings.append(time_apart(way, device, threads, images[0]))
             except RuntimeError as error:
-                raise InputError(f"{name}: {error}") from None
+                raise InputError(f"{way.model}: {error}") from None
         for name in names:
             starts[name].append(cold_start(name, device, images[0]))
     say("comparing fast with exact")
     costs = {name: cost_of_fast(name, device, images) for name in names}
     if picture is not None:
-        draw_bars(drawn(runs, starts), picture, title=f"{machine()}, {width}x{height}")
+        draw_bars(drawn(runs, starts), picture, title=f"{machine(device)}, {width}x{height}")
         say(str(picture))
     medians = {key: median_of(timings) for key, timings in runs.items()}
     if as_json:
         rows = [
-            {"model": name, "precision": p, **asdict(figures), "cold_start": sorted(starts[name])[rounds // 2]}
-            for (name, p), figures in medians.items()
+            {**way._asdict(), **asdict(figures), "cold_start": sorted(starts[way.model])[rounds // 2]}
+            for way, figures in medians.items()
         ]
-        emit({"machine": machine(), "rows": rows, "fast": {name: asdict(cost) for name, cost in costs.items()}})
+        emit({"machine": machine(device), "rows": rows, "fast": {name: asdict(cost) for name, cost in costs.items()}})
         return
-    print(f"{machine()}, {threads or os.cpu_count()} threads, {width}x{height}, {rounds} rounds, {time.strftime('%Y-%m-%d')}\n")
+    where = f"{machine(device)}, {threads or os.cpu_count()} threads"
+    print(f"{where}, {width}x{height}, {rounds} rounds, {time.strftime('%Y-%m-%d')}\n")
     print(f"| model | precision | {' | '.join(f'{column} (ms)' for column in COLUMNS)} | cold start (s) | peak (MB) |")
     print("|---" * (4 + len(COLUMNS)) + "|")
-    for (name, p), figures in medians.items():
+    for way, figures in medians.items():
         times = " | ".join(f"{1000 * getattr(figures, column):.0f}" for column in COLUMNS)
-        cold = f"{sorted(starts[name])[rounds // 2]:.1f}" if p == "exact" else ""
-        print(f"| {name} | {p} | {times} | {cold} | {figures.peak_mb:.0f} |")
+        cold = f"{sorted(starts[way.model])[rounds // 2]:.1f}" if way == Way(way.model, "exact") else ""
+        print(f"| {way.model} | {way.numbers} | {times} | {cold} | {figures.peak_mb:.0f} |")
     for name, cost in costs.items():
         print(
             f"\n{name}: fast against exact over {len(images)} pictures: mean IoU {cost.mean_iou:.4f}, "
@@ -84,13 +90,10 @@ def bench(
         )
 
 
-def drawn(
-    runs: dict[tuple[str, Precision], list[Timings]], starts: dict[str, list[float]]
-) -> dict[str, dict[str, list[float]]]:
+def drawn(runs: dict[Way, list[Timings]], starts: dict[str, list[float]]) -> dict[str, dict[str, list[float]]]:
     """For a picture: quantity -> model and precision -> what each round took."""
     panels: dict[str, dict[str, list[float]]] = {}
     for column in ("encode", "click", "preview"):
-        for (name, precision), timings in runs.items():
-            taken = [1000 * getattr(one, column) for one in timings]
-            panels.setdefault(f"{column} (ms)", {})[f"{name}, {precision}"] = taken
+        for way, timings in runs.items():
+            panels.setdefault(f"{column} (ms)", {})[str(way)] = [1000 * getattr(one, column) for one in timings]
     return panels | {"cold start (s)": {f"{name}, exact": seconds for name, seconds in starts.items()}}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from . import folding
 from .cells import from_parts, to_parts
+from .compiled import CompiledDecoder
 from .layers import MLP, Fuser, LayerNorm2d, Part, infers_on_cpu
 from .mixtures import Mixture, SharedCells, shared_cells, transform
 from .transformer import ImageTokens, TwoWayTransformer
@@ -143,6 +144,7 @@ class MaskDecoder(nn.Module):
             self.conv_s1 = nn.Conv2d(width, width // 4, 1)
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(width, width, width // 8, 3) for _ in range(MASK_TOKENS))
         self.iou_prediction_head = MLP(width, config.iou_head_width, MASK_TOKENS, config.iou_head_depth)
+        self.compiled: CompiledDecoder | None = None
 
     @property
     def upscaling(self) -> Upscaling:
@@ -204,13 +206,23 @@ class MaskDecoder(nn.Module):
             own.insert(0, self.obj_score_token.weight)
         own_tokens = torch.cat(own)  # (5|6, C)
         tokens = torch.cat([own_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (N, 5|6 + T, C)
-        cells: Tensor | tuple[Mixture, ...]
         assert image.tokens is not None, "a drawn prompt has its own"
+        if self.compiled is not None:
+            answer = self.compiled.decode(tokens, image.tokens)
+            mask_tokens, cells, scores = answer[:3]
+            return Decoded(mask_tokens, cells, scores, answer[3] if self.config.object_score else None)
         shared = None if torch.is_grad_enabled() else image.shared  # its steps work in place
         if shared is not None and folding.pays(self.transformer.final_attn_token_to_image, tokens):
-            tokens, cells = transform(self.transformer, tokens, image.tokens, shared, wanted=len(own_tokens))
-        else:
-            tokens, cells = self.transformer(tokens, image.tokens, wanted=len(own_tokens))
+            return self.judged(*transform(self.transformer, tokens, image.tokens, shared, wanted=self.own_tokens))
+        return self.judged(*self.transformer(tokens, image.tokens, wanted=self.own_tokens))
+
+    @property
+    def own_tokens(self) -> int:
+        """How many tokens every prompt has: the scores', the masks', and SAM 2's of presence."""
+        return 1 + MASK_TOKENS + self.config.object_score
+
+    def judged(self, tokens: Tensor, cells: Tensor | tuple[Mixture, ...]) -> Decoded:
+        """Own tokens (N, 5|6, C) that have seen the image, and cells -> scores."""
         object_score = None
         if self.config.object_score:
             object_score = self.pred_obj_score_head(tokens[:, 0])
@@ -229,9 +241,14 @@ class MaskDecoder(nn.Module):
         _, _, h, w = image.features.embedding.shape
         return from_parts(parts.transpose(1, 2), (h, w), 2)
 
+    def mask_rows(self, tokens: Tensor, which: Sequence[int] = range(MASK_TOKENS)) -> Tensor:
+        """The masks' tokens (N, 4, C) -> what the finest cells are multiplied with for some of them (N, K, C/8)."""
+        return torch.stack([self.output_hypernetworks_mlps[k](tokens[:, k]) for k in which], dim=1)
+
     def _parts(self, image: ImageSide, decoded: Decoded, which: Sequence[int]) -> Tensor:
-        heads = [self.output_hypernetworks_mlps[k](decoded.mask_tokens[:, k]) for k in which]
-        rows = torch.stack(heads, dim=1)  # (N, K, C/8)
+        if self.compiled is not None:
+            return self.compiled.parts(image, decoded)[:, list(which)]
+        rows = self.mask_rows(decoded.mask_tokens, which)
         if infers_on_cpu(rows) and len(image.features.embedding) == 1:
             return torch.cat([self._parts_of(image, decoded.cells[n], rows[n]) for n in range(len(rows))])
         assert isinstance(decoded.cells, Tensor), "mixtures are for prompts of one image, on a CPU"
@@ -262,7 +279,7 @@ class MaskDecoder(nn.Module):
         parts = self._parts(image, decoded, range(MASK_TOKENS))
         one = self._pack(decoded, self._put_together(image, parts[:, :1]), range(1))
         stable = stability(parts[:, :1], offset=0.05) >= 0.98  # (N,): in whichever order the parts lie
-        if bool(stable.all()):
+        if stable.device.type == "cpu" and bool(stable.all()):  # elsewhere to ask is to wait
             return one
         candidates = self._pack(decoded, self._put_together(image, parts[:, 1:]), many)
         rows = torch.arange(len(stable), device=stable.device)

@@ -43,8 +43,13 @@ def look(attention: Attention, tokens: Tensor, placed: Tensor, cells: Tensor) ->
     return attention.out_proj(seen.transpose(1, 2).flatten(2) + attention.v_proj.bias)
 
 
-def look_back(attention: Attention, cells: Tensor, placed: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Cells attend to tokens: queries of `placed` (1|N, S, C), keys and values (N, T, C) -> cells plus what they saw."""
+def look_back(
+    attention: Attention, cells: Tensor, placed: Tensor, keys: Tensor, values: Tensor, real: Tensor | None = None
+) -> Tensor:
+    """Cells attend to tokens: queries of `placed` (1|N, S, C), keys and values (N, T, C) -> cells plus what they saw.
+
+    real: (T,) bool, which tokens are more than padding.
+    """
     heads = attention.heads
     k = attention.split(attention.k_proj(keys))  # (N, h, T, d)
     v = attention.split(attention.v_proj(values))
@@ -52,6 +57,8 @@ def look_back(attention: Attention, cells: Tensor, placed: Tensor, keys: Tensor,
     rows = (k @ _heads_of(attention.q_proj.weight, heads)).flatten(1, 2) * scale  # (N, R, C)
     bias = (k @ attention.q_proj.bias.view(heads, -1, 1)).flatten(1, 2) * scale  # (N, R, 1)
     scores = _scores(rows, placed).add_(bias).unflatten(1, k.shape[1:3])  # (N, h, T, S)
+    if real is not None:
+        scores = scores.masked_fill(~real[:, None], -torch.inf)
     share = scores.softmax(2).flatten(1, 2)  # (N, R, S): of each head's tokens
     out = attention.out_proj.weight.unflatten(1, (heads, -1)).permute(1, 2, 0)  # (h, d, C)
     # The shares of a head add up to one, so each head may carry its part of the bias.

@@ -41,12 +41,15 @@ QUERIES = 512
 """That are answered at a time there."""
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention: (B, h, T, d), (B, h, S, d) twice -> (B, h, T, d)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, real: Tensor | None = None) -> Tensor:
+    """Softmax attention: (B, h, T, d), (B, h, S, d) twice -> (B, h, T, d).
+
+    real: (S,) bool, which keys are more than padding; all by default.
+    """
     if fused_is_slow(q, k):
         answers = [plain_attention(*one) for one in zip(*(x.flatten(0, 1) for x in (q, k, v)), strict=True)]
         return torch.stack(answers).view(q.shape)
-    return F.scaled_dot_product_attention(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if real is None else real[None, None, None])
 
 
 def fused_is_slow(q: Tensor, k: Tensor) -> bool:
@@ -144,14 +147,14 @@ class Attention(nn.Module):
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, T, d)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None = None) -> Tensor:
         batch = max(q.shape[0], k.shape[0])
         q, k, v = (self.split(x).expand(batch, -1, -1, -1) for x in (q, k, v))  # (B, h, T, d), (B, h, S, d) twice
-        x = attend(q, k, v)
+        x = attend(q, k, v, real)
         return self.out_proj(x.transpose(1, 2).flatten(2))  # (B, T, C)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return self.attend(self.q_proj(q), self.k_proj(k), self.v_proj(v))
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None = None) -> Tensor:
+        return self.attend(self.q_proj(q), self.k_proj(k), self.v_proj(v), real)
 
 
 REACH = 3

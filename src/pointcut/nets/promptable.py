@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .decoder import ImageFeatures, ImageSide, MaskDecoder, Masks
+from .compiled import PROMPTS, CompiledDecoder, compiled_encoder
+from .decoder import MASK_TOKENS, ImageFeatures, ImageSide, MaskDecoder, Masks
 from .packing import keep, narrow, pack
 from .positions import wake_sines
 from .prompts import PromptEncoder, Prompts
@@ -41,7 +42,7 @@ class Promptable(nn.Module, ABC):
     @property
     def on_cpu(self) -> bool:
         """Whether it answers prompts on a CPU: as many at a time as its cache holds, and what they share computed once."""
-        return self.device.type == "cpu" and not self.training
+        return self.device.type == "cpu" and not self.training and self.mask_decoder.compiled is None
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> ImageFeatures:
@@ -72,6 +73,8 @@ class Promptable(nn.Module, ABC):
 
     def together(self, image: ImageSide, prompts: Prompts) -> int:
         """How many of them are answered at a time: on a CPU so few that what they need stays in its cache."""
+        if self.mask_decoder.compiled is not None:
+            return PROMPTS
         if not self.on_cpu:
             return prompts.rows
         if image.shared is not None and prompts.masks is None:
@@ -112,16 +115,19 @@ class Promptable(nn.Module, ABC):
         image, sparse = self.prompted(image, prompts)
         decoded = self.mask_decoder.decode(image, sparse)
         good = decoded.scores[:, 1:] > limit  # (N, 3)
+        if not self.on_cpu:  # to ask which are good is to wait; what they cost is little
+            drawn = self.mask_decoder.draw(image, decoded, range(1, MASK_TOKENS))
+            return drawn[good], decoded.scores[:, 1:][good], good.nonzero()[:, 0]
         rows = good.any(1).nonzero()[:, 0]
         side = 4 * self.prompt_encoder.side
         if not len(rows):
             return decoded.scores.new_zeros(0, side, side), decoded.scores.new_zeros(0), rows
-        drawn = []
-        for some in rows.split(1 if self.on_cpu else len(rows)):
+        masks = []
+        for some in rows.split(1):
             which = good[some]
             wanted = which.any(0).nonzero()[:, 0]  # of the three, those that some prompt needs
-            drawn.append(self.mask_decoder.draw(image, decoded.rows(some), (1 + wanted).tolist())[which[:, wanted]])
-        return torch.cat(drawn), decoded.scores[:, 1:][good], good.nonzero()[:, 0]
+            masks.append(self.mask_decoder.draw(image, decoded.rows(some), (1 + wanted).tolist())[which[:, wanted]])
+        return torch.cat(masks), decoded.scores[:, 1:][good], good.nonzero()[:, 0]
 
     def bake(self) -> None:
         """Prepares for inference: evaluation mode and no gradients; families add what they can compute beforehand."""
@@ -138,3 +144,8 @@ class Promptable(nn.Module, ABC):
         pack(self.image_encoder, release)
         if self.mask_decoder.config.fuser_depth:
             pack(self.mask_decoder.prompt_fuser, release)
+
+    def compile_steps(self, backend: str = "inductor") -> None:
+        """Encoding and answering as compiled graphs (compiled.py), after `settle`. backend: PyTorch's name of a compiler."""
+        self.image_encoder.forward = compiled_encoder(self.image_encoder.forward, backend)
+        self.mask_decoder.compiled = CompiledDecoder(self.mask_decoder, backend)

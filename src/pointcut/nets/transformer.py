@@ -56,12 +56,12 @@ class TwoWayBlock(nn.Module):
         placed = cells + positions
         return ImageTokens(cells, positions, placed, keys=look.k_proj(placed), values=look.v_proj(cells))
 
-    def attend_to_tokens(self, tokens: Tensor, prompt: Tensor) -> Tensor:
+    def attend_to_tokens(self, tokens: Tensor, prompt: Tensor, real: Tensor | None = None) -> Tensor:
         """(N, T, C) tokens, (N, T, C) the prompt they began as -> tokens that have seen one another."""
         if self.first:  # here the tokens are the prompt itself: nothing to add, nothing to keep
-            return self.norm1(self.self_attn(tokens, tokens, tokens))
+            return self.norm1(self.self_attn(tokens, tokens, tokens, real))
         placed = tokens + prompt
-        return self.norm1(tokens + self.self_attn(placed, placed, tokens))
+        return self.norm1(tokens + self.self_attn(placed, placed, tokens, real))
 
     def digest(self, tokens: Tensor, seen: Tensor) -> Tensor:
         """Adds what the tokens saw of the image, and passes the MLP: (N, T, C) twice -> (N, T, C)."""
@@ -87,8 +87,11 @@ class TwoWayTransformer(nn.Module):
         first = self.blocks[0]
         return first.project(embedding.flatten(2).transpose(1, 2).contiguous(), positions)
 
-    def forward(self, prompt: Tensor, image: ImageTokens, wanted: int) -> tuple[Tensor, Tensor]:
-        """(N, T, C) -> the first `wanted` tokens (N, wanted, C), and the cells (N, S, C)."""
+    def forward(self, prompt: Tensor, image: ImageTokens, wanted: int, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(N, T, C) -> the first `wanted` tokens (N, wanted, C), and the cells (N, S, C).
+
+        real: (T,) bool, which tokens are more than padding: nothing attends to the others.
+        """
         if not self.training and folding.pays(self.final_attn_token_to_image, prompt):
             look, look_back = folding.look, folding.look_back
         else:
@@ -96,13 +99,13 @@ class TwoWayTransformer(nn.Module):
         tokens, cells, placed = prompt, image.cells, image.placed
         for block in self.blocks:
             first, back = block.cross_attn_token_to_image, block.cross_attn_image_to_token
-            tokens = block.attend_to_tokens(tokens, prompt)
+            tokens = block.attend_to_tokens(tokens, prompt, real)
             if block.first:
                 seen = first.attend(first.q_proj(tokens + prompt), image.keys, image.values)
             else:
                 seen = look(first, tokens + prompt, placed, cells)
             tokens = block.digest(tokens, seen)
-            cells = block.norm4(look_back(back, cells, placed, tokens + prompt, tokens))
+            cells = block.norm4(look_back(back, cells, placed, tokens + prompt, tokens, real))
             placed = cells + image.positions
         last = look(self.final_attn_token_to_image, (tokens + prompt)[:, :wanted], placed, cells)
         return self.norm_final_attn(tokens[:, :wanted] + last), cells
@@ -113,6 +116,8 @@ def projected_look(attention: Attention, tokens: Tensor, placed: Tensor, cells: 
     return attention(tokens, placed, cells)
 
 
-def projected_look_back(attention: Attention, cells: Tensor, placed: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def projected_look_back(
+    attention: Attention, cells: Tensor, placed: Tensor, keys: Tensor, values: Tensor, real: Tensor | None = None
+) -> Tensor:
     """As `folding.look_back`, cells projected."""
-    return cells + attention(placed, keys, values)
+    return cells + attention(placed, keys, values, real)

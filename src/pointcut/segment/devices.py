@@ -11,7 +11,7 @@ from typing import get_args
 
 import torch
 
-from ..errors import DeviceUnavailable, InputError
+from ..errors import DeviceUnavailable, InputError, MissingExtra, first_line
 from ..nets.layers import cpu_has
 from ..weights.specs import Precision
 
@@ -32,6 +32,30 @@ def choose_device(name: str | torch.device) -> torch.device:
     if not available.get(device.type, False) or (device.index or 0) >= max(1, torch.cuda.device_count()):
         raise DeviceUnavailable(f"{name} is not available on this machine; use --device auto or cpu")
     return device
+
+
+def require_compiler(device: torch.device) -> None:
+    """Compiles next to nothing with PyTorch's compiler. Raises MissingExtra where it cannot."""
+    try:
+        torch.compile(torch.neg)(torch.zeros(8, device=device))
+    except RuntimeError as error:  # or a kind of it: which one depends on what is missing
+        raise MissingExtra(
+            f"PyTorch's compiler cannot work here ({first_line(error)}); install a C++ compiler, on CUDA Triton as well, "
+            "or load without compiled=True"
+        ) from None
+
+
+def wait_for(device: torch.device) -> None:
+    """Returns when the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def gpu_name(device: torch.device) -> str | None:
+    """What a CUDA device is called; None for others."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
 def encoding_dtype(device: torch.device, precision: Precision, auto_is_fast: bool) -> torch.dtype:

@@ -20,7 +20,7 @@ from ..video.frames import FrameSource
 from ..video.tracker import Tracker
 from ..weights.load import load_network
 from ..weights.specs import FAST_ENOUGH, Precision
-from .devices import MappedWeights, choose_device, encoding_dtype, keep_freed_memory
+from .devices import MappedWeights, choose_device, encoding_dtype, keep_freed_memory, require_compiler
 from .session import EncodedImage, Encoder, load_encoded, saved_model
 
 BATCH = 8
@@ -96,6 +96,7 @@ def load(
     device: str | torch.device = "auto",
     precision: Precision = "exact",
     side: int | None = None,
+    compiled: bool = False,
 ) -> Segmenter:
     """Loads a model: a name (`nano`, `sam2.1-tiny`, ...), a Hub id (`facebook/sam2.1-hiera-tiny`, `...@revision`), or a local
     file or folder (Meta's .pt/.pth, safetensors in Meta's or transformers' layout).
@@ -106,15 +107,22 @@ def load(
     IoU of masks at 0.99 or more). On a Linux CPU the process is told to keep freed memory (`keep_freed_memory`).
     side: of the model's square in pixels, where it is to differ from what the model was trained on: a smaller one is faster
     and less exact (docs/batch.md says by how much). Not for SAM 1, whose weights belong to one side.
-    Raises UnknownModel, WeightsNotFound, WeightsRefused, WeightsMismatch, DeviceUnavailable, or InputError for the side.
+    compiled: for long work on a GPU: PyTorch's compiler makes graphs of the network's steps, which takes a minute at the first
+    picture and at the first prompt of each size; masks are the same but for rounding. It needs a C++ compiler, on CUDA Triton.
+    Raises UnknownModel, WeightsNotFound, WeightsRefused, WeightsMismatch, DeviceUnavailable, InputError for the side, or
+    MissingExtra where there is no compiler.
     """
     chosen = choose_device(device)
     if chosen.type == "cpu":
         keep_freed_memory()
+    if compiled:
+        require_compiler(chosen)
     network = load_network(model, side)
     net = network.net.to(chosen)
     dtype = encoding_dtype(chosen, precision, auto_is_fast=network.name in FAST_ENOUGH)
     net.settle(dtype, MappedWeights().release)
+    if compiled:
+        net.compile_steps()
     return Segmenter(Encoder(net, network.name))
 
 

@@ -1,0 +1,154 @@
+"""Steps compiled and padded answer as they did; on a CPU, where nothing is recorded."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import pointcut
+from pointcut.automatic.config import AutomaticConfig
+from pointcut.cli.main import app
+from pointcut.nets import sam1, sam2
+from pointcut.nets.compiled import PROMPTS, filled, room
+from pointcut.nets.hiera import HieraConfig
+from pointcut.nets.promptable import Promptable
+from pointcut.nets.vit import ViTConfig
+from pointcut.segment.segmenter import Segmenter
+from pointcut.segment.session import Encoder
+
+from conftest import PHOTOS
+from films import ball
+
+SMALL = {
+    "sam2": replace(sam2.TINY_2_1, trunk=HieraConfig(width=16, background=(7, 7)), input_size=256),
+    "sam1": replace(sam1.VIT_B, encoder=ViTConfig(64, 2, 2, (1,)), input_size=256),
+}
+
+
+def both(name: str, backend: str) -> tuple[Segmenter, Segmenter]:
+    """A small network with random weights, as it is and compiled."""
+    torch.manual_seed(0)
+    net: Promptable = SMALL[name].build()
+    for value in net.parameters():
+        if value.ndim > 1:
+            torch.nn.init.normal_(value, std=(1 / value[0].numel()) ** 0.5)
+    net.bake()
+    nets = net, copy.deepcopy(net)
+    for one in nets:
+        one.settle(torch.float32)
+    nets[1].compile_steps(backend)
+    return Segmenter(Encoder(nets[0], name)), Segmenter(Encoder(nets[1], name))
+
+
+PROMPTED: tuple[dict[str, Any], ...] = (
+    {"points": [200, 150]},
+    {"points": [200, 150], "multimask": False},
+    {"points": [[200, 150], [260, 170], [20, 30]], "labels": [1, 1, 0]},
+    {"boxes": [[20, 10, 215, 180], [10, 10, 100, 100], [90, 90, 200, 200]]},
+    {"boxes": [20, 10, 215, 180], "points": np.stack([np.linspace(30, 200, 12), np.linspace(20, 170, 12)], 1)},
+)
+
+
+def alike(one: pointcut.Segments, other: pointcut.Segments) -> None:
+    np.testing.assert_allclose(other.scores, one.scores, atol=1e-5)
+    np.testing.assert_allclose(other.logits, one.logits, atol=1e-3)
+    assert len(one) == len(other)
+    assert (one.masks != other.masks).mean() < 1e-4
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_same_answers(name: str) -> None:
+    plain, compiled = both(name, "eager")
+    pictures = [np.array(pointcut.images.open_image(PHOTOS / f"{x}.jpg"))[:300, :400] for x in ("cat", "coffee", "rocket")]
+    for one, other in zip(
+        plain.encode_batch(pictures), compiled.encode_batch(pictures), strict=True
+    ):  # three: one is filled up
+        torch.testing.assert_close(other.features.embedding, one.features.embedding, rtol=1e-4, atol=1e-5)
+        for prompts in PROMPTED:
+            alike(one.segment(**prompts), other.segment(**prompts))
+    first = one.segment(points=[200, 150])
+    corrected = {"points": [[200, 150], [20, 30]], "labels": [1, 0], "previous": first}
+    alike(one.segment(**corrected), other.segment(**corrected))
+    assert (other.preview(points=[200, 150]).mask != one.preview(points=[200, 150]).mask).mean() < 1e-3
+
+
+def test_the_same_automatic_masks() -> None:
+    plain, compiled = both("sam2", "eager")
+    limit = float(np.median(plain.encode(PHOTOS / "cat.jpg").segment(points=[200, 150]).scores))
+    config = AutomaticConfig(
+        points_per_side=9, points_per_batch=40, pred_iou_thresh=limit, stability_score_thresh=0, box_nms_thresh=1
+    )
+    found = []
+    for model in (plain, compiled):
+        cut = model.encode(PHOTOS / "cat.jpg").segment_everything(config)
+        order = sorted(range(len(cut)), key=lambda i: (*cut.prompts[i].points[0], round(float(cut.scores[i]), 4)))
+        found.append((cut.scores[order], cut.masks[order]))
+    (scores, masks), (their_scores, their_masks) = found
+    assert len(scores) > 81, "one a point and more"
+    np.testing.assert_allclose(their_scores, scores, atol=1e-5)
+    assert (masks != their_masks).mean() < 1e-4
+
+
+def test_the_same_film() -> None:
+    plain, compiled = both("sam2", "eager")
+    masks = []
+    for model in (plain, compiled):
+        tracker = model.track([ball(i) for i in range(4)])
+        tracker.prompt(0, 1, points=[(30, 48)])
+        tracker.prompt(0, 2, boxes=(90, 10, 120, 40))
+        masks.append(np.stack([frame.segments.masks for frame in tracker.run()]))
+    assert masks[0].any()
+    assert (masks[0] != masks[1]).mean() < 1e-3
+
+
+def test_many_prompts_go_in_groups() -> None:
+    plain, compiled = both("sam2", "eager")
+    rng = np.random.default_rng(0)
+    points = list(rng.uniform(20, 250, (PROMPTS + 6, 1, 2)))
+    alike(*(model.encode(PHOTOS / "cat.jpg").segment(points=points) for model in (plain, compiled)))
+    assert plain.net.mask_decoder.compiled is None
+
+
+def test_without_a_compiler(tmp_path: Path) -> None:
+    code = "import pointcut; pointcut.load('nano', device='cpu', compiled=True)"
+    alone = os.environ | {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    answer = subprocess.run([sys.executable, "-c", code], cwd=PHOTOS, env=alone, capture_output=True, text=True, check=False)
+    assert "MissingExtra: PyTorch's compiler cannot work here (InvalidCxxCompiler" in answer.stderr
+    assert "load without compiled=True" in answer.stderr
+
+
+@given(st.integers(1, 70), st.integers(1, 3))
+@settings(max_examples=30)
+def test_filled(count: int, width: int) -> None:
+    x = torch.randn(count, width, 2)
+    wide = filled(x, room(count))
+    assert count <= len(wide) < 2 * count
+    assert torch.equal(wide[:count], x)
+    assert not wide[count:].any()
+
+
+@pytest.mark.slow
+def test_with_a_compiler() -> None:
+    """`load(..., compiled=True)` as it is: PyTorch's own compiler, here for the CPU."""
+    plain, compiled = pointcut.load("nano", device="cpu"), pointcut.load("nano", device="cpu", compiled=True)
+    one, other = (model.encode(PHOTOS / "cat.jpg") for model in (plain, compiled))
+    for prompts in PROMPTED[:3]:
+        alike(one.segment(**prompts), other.segment(**prompts))
+    answer = CliRunner().invoke(app, ["bench", str(PHOTOS / "cat.jpg"), "--rounds", "1", "--compiled", "--json"])
+    assert answer.exit_code == 0, answer.output
+    rows = json.loads(answer.stdout)["rows"]
+    assert [(row["precision"], row["compiled"]) for row in rows] == [(p, c) for c in (False, True) for p in ("exact", "fast")]
+    assert all(row["click"] < row["first"] for row in rows[2:]), "compiled once"
