@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +76,7 @@ def theirs(engine: str, precision: str, folder: Path, size: tuple[int, int], thr
     from pointcut.images import Frame
     from pointcut.pixels import to_square
 
+    import_module("transformers.models.sam2.modeling_sam2" if engine == "transformers" else engine)  # is not counted
     started = time.perf_counter()
     images, clicks = eager(folder) if engine == "transformers" else engines.networks(engine, folder, precision, threads)
     loaded = time.perf_counter() - started
