@@ -218,7 +218,7 @@ def test_attention_in_bfloat16_is_the_fused_kernels(cells: int, monkeypatch: pyt
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, cells, 32).bfloat16() for _ in range(3))
     expected = F.scaled_dot_product_attention(q, k, v)
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *args: fused.append(args) or expected)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *args, **_: fused.append(args) or expected)
     with torch.inference_mode():
         answer = layers.attend(q, k, v)
     assert len(fused) == (cells < 1024)
