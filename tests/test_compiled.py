@@ -73,9 +73,8 @@ def alike(one: pointcut.Segments, other: pointcut.Segments) -> None:
 def test_the_same_answers(name: str) -> None:
     plain, compiled = both(name, "eager")
     pictures = [np.array(pointcut.images.open_image(PHOTOS / f"{x}.jpg"))[:300, :400] for x in ("cat", "coffee", "rocket")]
-    for one, other in zip(
-        plain.encode_batch(pictures), compiled.encode_batch(pictures), strict=True
-    ):  # three: one is filled up
+    # Three pictures: a fourth is filled up.
+    for one, other in zip(plain.encode_batch(pictures), compiled.encode_batch(pictures), strict=True):
         torch.testing.assert_close(other.features.embedding, one.features.embedding, rtol=1e-4, atol=1e-5)
         for prompts in PROMPTED:
             alike(one.segment(**prompts), other.segment(**prompts))

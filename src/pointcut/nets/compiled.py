@@ -10,7 +10,7 @@ server has several. The recording has not run yet for want of a GPU (docs/benchm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
@@ -102,7 +102,7 @@ class CompiledDecoder:
 
     def __init__(self, decoder: MaskDecoder, backend: str) -> None:
         def answer(tokens: Tensor, real: Tensor, *image: Tensor) -> tuple[Tensor, ...]:
-            decoded = decoder.judged(*decoder.transformer(tokens, ImageTokens(*image), decoder.own_tokens, real))
+            decoded = decoder.judged(*decoder.transformer(tokens, ImageTokens(*image), decoder.own_count, real))
             return tuple(x for x in decoded if isinstance(x, Tensor))
 
         def draw(cells: Tensor, mask_tokens: Tensor, quarters: Tensor, sixteenths: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class CompiledDecoder:
         count, own = tokens.shape[:2]
         wide = F.pad(tokens, (0, 0, 0, max(TOKENS, room(own)) - own))
         real = torch.arange(wide.shape[1], device=tokens.device) < own
-        given = (x if len(x) == 1 else filled(x, room(count)) for x in image)
+        given = shared_or_filled(image, count)
         return tuple(x[:count] for x in self.answer(filled(wide, room(count)), real, *given))
 
     def parts(self, image: ImageSide, decoded: Decoded) -> Tensor:
@@ -124,7 +124,7 @@ class CompiledDecoder:
         assert isinstance(decoded.cells, Tensor)
         count = len(decoded.cells)
         given = (filled(x, room(count)) for x in (decoded.cells, decoded.mask_tokens))
-        more = (x if len(x) == 1 else filled(x, room(count)) for x in (image.quarters, image.sixteenths))
+        more = shared_or_filled((image.quarters, image.sixteenths), count)
         return self.draw(*given, *more)[:count]
 
 
@@ -136,3 +136,8 @@ def room(count: int) -> int:
 def filled(x: Tensor, rows: int) -> Tensor:
     """(N, ...) -> (rows, ...), zeros behind."""
     return F.pad(x, (0,) * (2 * x.ndim - 1) + (rows - len(x),))
+
+
+def shared_or_filled(parts: Iterable[Tensor], count: int) -> list[Tensor]:
+    """An image's parts (1|N, ...) beside N prompts: those that all prompts share stay as they are."""
+    return [x if len(x) == 1 else filled(x, room(count)) for x in parts]

@@ -213,11 +213,11 @@ class MaskDecoder(nn.Module):
             return Decoded(mask_tokens, cells, scores, answer[3] if self.config.object_score else None)
         shared = None if torch.is_grad_enabled() else image.shared  # its steps work in place
         if shared is not None and folding.pays(self.transformer.final_attn_token_to_image, tokens):
-            return self.judged(*transform(self.transformer, tokens, image.tokens, shared, wanted=self.own_tokens))
-        return self.judged(*self.transformer(tokens, image.tokens, wanted=self.own_tokens))
+            return self.judged(*transform(self.transformer, tokens, image.tokens, shared, wanted=self.own_count))
+        return self.judged(*self.transformer(tokens, image.tokens, wanted=self.own_count))
 
     @property
-    def own_tokens(self) -> int:
+    def own_count(self) -> int:
         """How many tokens every prompt has: the scores', the masks', and SAM 2's of presence."""
         return 1 + MASK_TOKENS + self.config.object_score
 
