@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import pointcut
 from pointcut.automatic.config import AutomaticConfig
 from pointcut.cli.main import app
 from pointcut.nets import sam1, sam2
-from pointcut.nets.compiled import PROMPTS, filled, room
+from pointcut.nets.compiled import PROMPTS, Compiled, filled, room
 from pointcut.nets.hiera import HieraConfig
 from pointcut.nets.promptable import Promptable
 from pointcut.nets.vit import ViTConfig
@@ -127,6 +128,14 @@ def test_without_a_compiler(tmp_path: Path) -> None:
     answer = subprocess.run([sys.executable, "-c", code], cwd=PHOTOS, env=alone, capture_output=True, text=True, check=False)
     assert "MissingExtra: PyTorch's compiler cannot work here (InvalidCxxCompiler" in answer.stderr
     assert "load without compiled=True" in answer.stderr
+
+
+def test_many_shapes_in_a_thread_of_its_own() -> None:
+    """PyTorch's limit of eight is set thread by thread, and a server has several."""
+    step: Compiled[torch.Tensor] = Compiled(lambda x: x + 1, "eager")
+    with ThreadPoolExecutor(1) as pool:
+        sums = list(pool.map(lambda n: step(torch.zeros(n)).sum().item(), range(1, 21)))
+    assert sums == list(range(1, 21))
 
 
 @given(st.integers(1, 70), st.integers(1, 3))

@@ -31,8 +31,8 @@ PROMPTS = 64
 TOKENS = 8
 """Of a prompt, with the decoder's own, at least: as many as one click has."""
 
-SHAPES = 64
-"""Compilations of one step before PyTorch refuses more; its own limit is eight."""
+SHAPES = 256
+"""Compilations of a step before PyTorch refuses more, those of all models in the process counted; its own limit is eight."""
 
 WARM_UP = 3
 """Runs before a recording, as https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs asks for."""
@@ -42,13 +42,13 @@ class Compiled(Generic[Outputs]):
     """A step that takes and gives tensors, compiled for each shape of its inputs. Safe to use from several threads."""
 
     def __init__(self, step: Callable[..., Outputs], backend: str) -> None:
-        config = torch._dynamo.config
-        config.recompile_limit = max(SHAPES, config.recompile_limit)
         self.step: Callable[..., Outputs] = torch.compile(step, dynamic=False, fullgraph=True, backend=backend)
         self.recordings: dict[tuple[object, ...], Recording[Outputs]] = {}
         self.lock = Lock()
 
     def __call__(self, *inputs: Tensor) -> Outputs:
+        config = torch._dynamo.config  # each thread has its own
+        config.recompile_limit = max(SHAPES, config.recompile_limit)
         if inputs[0].device.type != "cuda":
             return self.step(*inputs)
         key = tuple((x.shape, x.dtype) for x in inputs)
