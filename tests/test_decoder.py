@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import pointcut
 from pointcut.nets import decoder as decoders
 from pointcut.nets import folding, mixtures
-from pointcut.nets.cells import from_parts, to_parts
+from pointcut.nets.cells import from_parts
 from pointcut.nets.decoder import DecoderConfig, ImageFeatures, MaskDecoder
 from pointcut.nets.layers import Fuser, Part
 from pointcut.nets.prompts import Prompts
@@ -157,12 +157,3 @@ def test_upscaling_is_the_convolutions(high_res: bool) -> None:
         quarters = layers.quarters(cells.flatten(2).transpose(1, 2), quarters)
         parts = layers.parts(quarters, more, torch.eye(4).double().expand(2, -1, -1))  # masks that are the channels
     torch.testing.assert_close(from_parts(parts.transpose(1, 2), (3, 5), 2), expected)
-
-
-@settings(max_examples=20, deadline=None)
-@given(h=st.integers(1, 4), w=st.integers(1, 4), halvings=st.integers(0, 3))
-def test_parts_are_put_together_again(h: int, w: int, halvings: int) -> None:
-    maps = torch.arange(2 * 3 * h * w * 4**halvings).view(2, 3, h * 2**halvings, w * 2**halvings)
-    rows = to_parts(maps, halvings)
-    assert rows.shape == (2, h * w * 4**halvings, 3)
-    torch.testing.assert_close(from_parts(rows, (h, w), halvings), maps)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import pointcut
 from pointcut.ahead import ahead
 from pointcut.nets import layers, sam2
-from pointcut.nets.cells import from_parts, halve, spread, to_parts, windows_of
+from pointcut.nets.cells import from_parts, halve, masks_from_parts, spread, to_parts, windows_of
 from pointcut.nets.hiera import HieraConfig
 from pointcut.nets.layers import MLP, by_rows
 from pointcut.nets.packing import PackedLinear, pack
@@ -40,6 +40,8 @@ def test_cell_order_and_back(h: int, w: int, halvings: int, batch: int) -> None:
     assert rows.shape == (batch, h * w * 4**halvings, 5)
     assert torch.equal(from_parts(rows, (h, w), halvings), maps)
     assert torch.equal(spread(rows, (h, w), halvings), maps)
+    if halvings == 2:
+        assert torch.equal(masks_from_parts(rows.transpose(1, 2).contiguous(), (h, w)), maps)
     if halvings:
         assert torch.equal(from_parts(halve(rows), (h, w), halvings - 1), F.max_pool2d(maps, 2))
 

@@ -37,7 +37,7 @@ EDGE = 20.0
 MEASURED_TOGETHER = 8
 """Candidates that are measured at once: more do not fit a processor's cache."""
 
-ON_A_CPU = 8
+ON_A_CPU = 16
 """Points between two reports of progress there; they are decoded one by one, and their candidates measured together."""
 
 

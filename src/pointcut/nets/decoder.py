@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import folding
-from .cells import from_parts, to_parts
+from .cells import from_parts, masks_from_parts, to_parts
 from .compiled import CompiledDecoder
 from .layers import MLP, Fuser, LayerNorm2d, Part, infers_on_cpu
 from .mixtures import Mixture, SharedCells, shared_cells, transform
@@ -239,6 +239,8 @@ class MaskDecoder(nn.Module):
     def _put_together(self, image: ImageSide, parts: Tensor) -> Tensor:
         """(N, K, 16S), each cell's sixteen parts one after another -> (N, K, 4h, 4w)."""
         _, _, h, w = image.features.embedding.shape
+        if infers_on_cpu(parts):
+            return masks_from_parts(parts, (h, w))
         return from_parts(parts.transpose(1, 2), (h, w), 2)
 
     def mask_rows(self, tokens: Tensor, which: Sequence[int] = range(MASK_TOKENS)) -> Tensor:

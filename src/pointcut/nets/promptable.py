@@ -14,7 +14,7 @@ from .packing import keep, narrow, pack
 from .positions import wake_sines
 from .prompts import PromptEncoder, Prompts
 
-SHARING = 8
+SHARING = 16
 """Prompts without a mask that are answered together on a CPU: their tokens share weights, and each has 2 MB of its own."""
 
 OWN_CELLS = 4 << 20
