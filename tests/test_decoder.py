@@ -59,10 +59,12 @@ def test_mixtures_are_exact(seed: int, prompts: int, tokens: int, high_res: bool
         expected, cells = decoder.transformer.train()(prompt, side.tokens, wanted=1)
         seen, mixed = mixtures.transform(decoder.transformer, prompt, side.tokens, shared, wanted=1)
         torch.testing.assert_close(seen, expected)
-        for own, mixture in zip(cells, mixed, strict=True):
-            grown = decoder.upscaling.quarters(own[None], side.quarters)
-            torch.testing.assert_close(mixture.quarters(shared)(slice(None)), grown)
-            torch.testing.assert_close(mixture.quarters(shared)(slice(4, 9)), grown[:, 4:9])
+        for n, own in enumerate(cells):
+            grown = decoder.upscaling.quarters(own[None], side.quarters)[0]
+            for together in (4, 15):
+                pieces = list(mixed.quarters(shared, n, together))
+                assert len(pieces) == -(-15 // together)
+                torch.testing.assert_close(torch.cat(pieces), grown)
 
 
 @pytest.mark.parametrize("high_res", [True, False])
@@ -82,8 +84,8 @@ def test_prompts_that_share_an_image_get_the_masks_of_those_that_do_not(
         torch.testing.assert_close(sharing.scores, alone.scores)
         masks = decoder.draw(decoder.share(side), sharing, [0, 2])
         torch.testing.assert_close(masks, decoder.draw(side, alone, [0, 2]))
-        one = decoder.draw(decoder.share(side), sharing.rows(torch.tensor([2])), [2])
-        torch.testing.assert_close(one, masks[2:, 1:])
+        some = decoder.draw_wanted(decoder.share(side), sharing, [[2], [], [0, 2]])
+        torch.testing.assert_close(some, torch.cat([masks[0, 1:], masks[2]]))
     with torch.no_grad():
         side = decoder.share(decoder.image_side(features, torch.zeros(1, 32, 1, 1).double(), torch.randn(1, 15, 32).double()))
     learning = decoder.draw(side, decoder.decode(side, prompt), [0, 2])

@@ -247,7 +247,8 @@ def _measured(view: View, points: np.ndarray, crop: Crop, size: tuple[int, int],
         points=points[rows.cpu().numpy()] + np.array((crop.x0, crop.y0), np.float32),
         logits=logits.cpu().numpy(),
     )
-    return found.rows(~_cut_off(found.boxes, _corners(crop), size))
+    cut_off = _cut_off(found.boxes, _corners(crop), size)
+    return found.rows(~cut_off) if cut_off.any() else found  # masks are not copied for nothing
 
 
 def _stability(view: View, logits: np.ndarray, config: AutomaticConfig) -> np.ndarray:

@@ -21,9 +21,9 @@ from . import folding
 from .cells import from_parts, masks_from_parts, to_parts
 from .compiled import CompiledDecoder
 from .layers import MLP, Fuser, LayerNorm2d, Part, infers_on_cpu
-from .mixtures import Mixture, SharedCells, shared_cells, transform
+from .mixtures import Mixtures, SharedCells, shared_cells, transform
 from .transformer import ImageTokens, TwoWayTransformer
-from .upscaling import CELLS, Upscaling, bias_of, linear
+from .upscaling import CELLS, Upscaling, bias_of, linear, pieces
 
 MASK_TOKENS = 4
 
@@ -64,18 +64,12 @@ class Decoded(NamedTuple):
 
     mask_tokens: Tensor
     """(N, 4, C)."""
-    cells: Tensor | tuple[Mixture, ...]
-    """(N, S, C), or N mixtures."""
+    cells: Tensor | Mixtures
+    """(N, S, C), or what stands for them."""
     scores: Tensor
     """(N, 4): the predicted IoU of each mask."""
     object_score: Tensor | None
     """(N, 1) logit that there is an object at all (SAM 2)."""
-
-    def rows(self, index: Tensor) -> Decoded:
-        """Some of the prompts."""
-        present = None if self.object_score is None else self.object_score[index]
-        cells = self.cells[index] if isinstance(self.cells, Tensor) else tuple(self.cells[i] for i in index.tolist())
-        return Decoded(self.mask_tokens[index], cells, self.scores[index], present)
 
 
 class Masks(NamedTuple):
@@ -221,7 +215,7 @@ class MaskDecoder(nn.Module):
         """How many tokens every prompt has: the scores', the masks', and SAM 2's of presence."""
         return 1 + MASK_TOKENS + self.config.object_score
 
-    def judged(self, tokens: Tensor, cells: Tensor | tuple[Mixture, ...]) -> Decoded:
+    def judged(self, tokens: Tensor, cells: Tensor | Mixtures) -> Decoded:
         """Own tokens (N, 5|6, C) that have seen the image, and cells -> scores."""
         object_score = None
         if self.config.object_score:
@@ -235,6 +229,13 @@ class MaskDecoder(nn.Module):
     def draw(self, image: ImageSide, decoded: Decoded, which: Sequence[int]) -> Tensor:
         """The logits of some of the four masks: (N, len(which), 4h, 4w)."""
         return self._put_together(image, self._parts(image, decoded, which))
+
+    def draw_wanted(self, image: ImageSide, decoded: Decoded, wanted: Sequence[Sequence[int]]) -> Tensor:
+        """Of each prompt on one image some of the four masks, on a CPU: the logits of all of them (M, 4h, 4w)."""
+        rows = self.mask_rows(decoded.mask_tokens)
+        parts = [rows.new_zeros(0, 16 * image.positions.shape[1])]
+        parts += [self._parts_of_one(image, decoded.cells, n, rows[n, which]) for n, which in enumerate(wanted) if which]
+        return self._put_together(image, torch.cat(parts)[None])[0]
 
     def _put_together(self, image: ImageSide, parts: Tensor) -> Tensor:
         """(N, K, 16S), each cell's sixteen parts one after another -> (N, K, 4h, 4w)."""
@@ -252,24 +253,19 @@ class MaskDecoder(nn.Module):
             return self.compiled.parts(image, decoded)[:, list(which)]
         rows = self.mask_rows(decoded.mask_tokens, which)
         if infers_on_cpu(rows) and len(image.features.embedding) == 1:
-            return torch.cat([self._parts_of(image, decoded.cells[n], rows[n]) for n in range(len(rows))])
+            return torch.stack([self._parts_of_one(image, decoded.cells, n, one) for n, one in enumerate(rows)])
         assert isinstance(decoded.cells, Tensor), "mixtures are for prompts of one image, on a CPU"
         return self.upscaling.parts(self.upscaling.quarters(decoded.cells, image.quarters), image.sixteenths, rows)
 
-    def _parts_of(self, image: ImageSide, cells: Tensor | Mixture, masks: Tensor) -> Tensor:
-        """One prompt's masks on a CPU, a few cells at a time: (S, C) or a mixture, (K, C/8) -> (1, K, 16S)."""
-        layers, parts = self.upscaling, []
-        mixed = None if isinstance(cells, Tensor) or image.shared is None else cells.quarters(image.shared)
-        for start in range(0, image.positions.shape[1], CELLS):
-            some = slice(start, start + CELLS)
-            if mixed is not None:
-                quarters = mixed(some)
-            else:
-                assert isinstance(cells, Tensor)
-                quarters = layers.quarters(cells[None, some], of_cells(image.quarters, some))
-            more = of_cells(image.sixteenths, slice(4 * start, 4 * (start + CELLS)))
-            parts.append(layers.parts(quarters, more, masks[None]))
-        return torch.cat(parts, dim=2)
+    def _parts_of_one(self, image: ImageSide, cells: Tensor | Mixtures, prompt: int, masks: Tensor) -> Tensor:
+        """One prompt's masks on a CPU, a few cells at a time: (K, C/8) -> (K, 16S)."""
+        layers = self.upscaling
+        if isinstance(cells, Tensor):
+            quarters = layers.quarters_of_one(cells[prompt], image.quarters[0], CELLS)
+        else:
+            assert image.shared is not None, "its cells are mixtures"
+            quarters = cells.quarters(image.shared, prompt, CELLS)
+        return layers.parts_of_one(quarters, pieces(image.sixteenths[0], 4 * CELLS), masks)
 
     def masks(self, image: ImageSide, decoded: Decoded, multimask: bool) -> Masks:
         """Three candidates, or the one mask that the family gives for a clear prompt."""
@@ -307,11 +303,6 @@ class MaskDecoder(nn.Module):
 def in_fastest_layout(x: Tensor) -> Tensor:
     """And so to the last bit the same for a picture that was saved and read."""
     return x.contiguous(memory_format=torch.channels_last)
-
-
-def of_cells(more: Tensor, some: slice) -> Tensor:
-    """What is added to some of the rows, where all get the same, too: (1, 1|n, C)."""
-    return more if more.shape[1] == 1 else more[:, some]
 
 
 def stability(logits: Tensor, offset: float) -> Tensor:

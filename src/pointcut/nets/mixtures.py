@@ -1,9 +1,9 @@
-"""The two-way transformer for one prompt of an image after another, without a copy of the image's cells.
+"""The two-way transformer for prompts of one image, without a copy of the image's cells for each.
 
 A cell begins as the image's own. A block adds a mixture of a few answers to it, one for each token and head, and normalises it.
 So after each block a cell is still
 
-    scale * base + shares . rows + fixed
+    scale * (base + shares . rows) + fixed
 
 where `base` and `fixed` belong to the image, and a prompt brings only a number per cell (`scale`), a few rows, and how much of
 them each cell has (`shares`). Whatever is projected of the cells is projected of the base, once for all prompts, and of the few
@@ -13,7 +13,8 @@ cells themselves, 4 MB a prompt, are never made. The result is that of the layer
 A cell's shares of a head's tokens sum to one. So the last token's answer is taken as every cell's, and the others only as how
 they differ from it: one row for all heads' last answers, with a share of one, and a token less for each head.
 
-For inference on a CPU: steps work in place.
+For inference on a CPU: steps work in place. What has the size of the cells is done prompt after prompt, so that it stays in the
+processor's cache, and in few steps, since cores that ask for a step at the same moment wait for one another; all else together.
 
 Letters: N prompts, T tokens of each, S cells, C channels, h heads, d channels of a head, I = h * d, R = h * (T - 1) + 1 rows of
 one block's answers, K rows of a mixture.
@@ -21,7 +22,7 @@ one block's answers, K rows of a mixture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -41,14 +42,15 @@ class Answers(NamedTuple):
     """What a block's tokens answer the cells."""
 
     others: Tensor
-    """(h, T - 1, d): how they differ from the last token's."""
+    """(N, h, T - 1, d): how they differ from the last token's."""
     last: Tensor
-    """(1, I): the last token's."""
+    """(N, 1, I): the last token's."""
 
     @classmethod
     def of(cls, values: Tensor) -> Answers:
-        """(h, T, d)."""
-        return cls(values[:, :-1] - values[:, -1:], values[:, -1].flatten()[None])
+        """(N, h, T, d)."""
+        last = values[:, :, -1:]
+        return cls(values[:, :, :-1] - last, last.transpose(1, 2).flatten(2))
 
 
 class Met(NamedTuple):
@@ -68,16 +70,22 @@ class Answering(NamedTuple):
     out: Tensor
     """(h, d, C): the attention's output projection, centred."""
     on_base: Tensor
-    """(h, d, S): its products with the base."""
+    """(h, d, S): twice its products with the base."""
 
     def rows(self, answers: Answers) -> Tensor:
-        """(R, C)."""
-        return torch.cat([(answers.others @ self.out).flatten(0, 1), answers.last @ self.out.flatten(0, 1)])
+        """(N, R, C)."""
+        return torch.cat([(answers.others @ self.out).flatten(1, 2), answers.last @ self.out.flatten(0, 1)], 1)
 
-    def products(self, answers: Answers, out: Tensor) -> None:
-        """Their products with the base: (R, S)."""
-        torch.bmm(answers.others, self.on_base, out=out[:-1].view(*answers.others.shape[:2], out.shape[1]))
-        torch.mm(answers.last, self.on_base.flatten(0, 1), out=out[-1:])
+    def products_in(self, room: Tensor) -> Callable[[Tensor, Tensor], None]:
+        """What puts twice the products of one prompt's answers with the base there: (R, S)."""
+        heads, on_base = len(self.on_base), self.on_base.flatten(0, 1)
+        of_others, of_last = room[:-1].view(heads, -1, room.shape[1]), room[-1:]
+
+        def put(others: Tensor, last: Tensor) -> None:
+            torch.bmm(others, self.on_base, out=of_others)
+            torch.mm(last, on_base, out=of_last)
+
+        return put
 
 
 class SharedCells(NamedTuple):
@@ -95,7 +103,7 @@ class SharedCells(NamedTuple):
     offset: Tensor
     """(C,): what the second block normalises besides base and answers, centred."""
     offset_on_base: Tensor
-    """(S,)."""
+    """(S,): twice its products with the base."""
     grown: Tensor
     """(S, C): the base, upscaled by a first linear layer."""
     quarters: Tensor
@@ -104,25 +112,22 @@ class SharedCells(NamedTuple):
     """(C, C): the layer, for the rows."""
 
 
-class Mixture(NamedTuple):
-    """An image's cells as one prompt has changed them."""
+class Mixtures(NamedTuple):
+    """An image's cells as each prompt has changed them."""
 
     scale: Tensor
-    """(S,): of the base."""
+    """(N, S)."""
     shares: Tensor
-    """(K, S)."""
+    """(N, K, S)."""
     rows: Tensor
-    """(K, C)."""
+    """(N, K, C)."""
 
-    def quarters(self, image: SharedCells) -> Callable[[slice], Tensor]:
-        """Upscaling's first layer and all that is added: some of the cells -> (1, n, C)."""
-        rows = self.rows @ image.growth
-
-        def some(cells: slice) -> Tensor:
-            x = torch.addcmul(image.quarters[cells], image.grown[cells], self.scale[cells, None])
-            return x.addmm_(self.shares[:, cells].T, rows)[None]
-
-        return some
+    def quarters(self, image: SharedCells, prompt: int, cells: int) -> Iterator[Tensor]:
+        """One prompt's, after upscaling's first layer and all that is added: so many cells after so many, (n, C)."""
+        rows = self.rows[prompt] @ image.growth
+        parts = self.scale[prompt, :, None], self.shares[prompt].T, image.grown, image.quarters
+        for scale, shares, grown, more in zip(*(x.split(cells) for x in parts), strict=True):
+            yield torch.addcmul(more, torch.addmm(grown, shares, rows), scale)
 
 
 def centred(x: Tensor) -> Tensor:
@@ -152,7 +157,8 @@ def shared_cells(transformer: TwoWayTransformer, tokens: ImageTokens, growth: Te
     def split(x: Tensor) -> Tensor:
         return x.unflatten(0, (heads, -1))  # (I, ...) -> (h, d, ...)
 
-    k, v, q, k2, v2, on_base, later_on_base, on_base2 = (split(x) for x in products[:-1])
+    k, v, q, k2, v2 = (split(x) for x in products[:5])
+    on_base, later_on_base, on_base2 = (split(2 * x) for x in products[5:8])
 
     def placed(projection: nn.Linear, fixed: Tensor) -> Tensor:
         return split((projection.weight @ tokens.positions[0].T).add_((projection.weight @ fixed)[:, None]))
@@ -180,7 +186,7 @@ def shared_cells(transformer: TwoWayTransformer, tokens: ImageTokens, growth: Te
         ),
         lengths=(base.square().sum(1), centred(base * gain).square().sum(1)),
         offset=offset,
-        offset_on_base=products[-1][0],
+        offset_on_base=2 * products[-1][0],
         grown=base @ later(growth.T).T,
         quarters=(quarters + fixed2 @ growth).expand(len(base), -1).contiguous(),
         growth=growth,
@@ -189,72 +195,34 @@ def shared_cells(transformer: TwoWayTransformer, tokens: ImageTokens, growth: Te
 
 def transform(
     transformer: TwoWayTransformer, prompts: Tensor, begun: ImageTokens, image: SharedCells, wanted: int
-) -> tuple[Tensor, tuple[Mixture, ...]]:
+) -> tuple[Tensor, Mixtures]:
     """`TwoWayTransformer.forward`: (N, T, C) -> of each prompt its first `wanted` tokens (N, wanted, C), and the cells."""
     first, second = transformer.blocks
-    each = [Prompted(image, len(image.keys[0].moved) * (prompts.shape[1] - 1) + 1) for _ in prompts]
+    rows = len(image.keys[0].moved) * (prompts.shape[1] - 1) + 1
+    shares = _room(image, len(prompts), 2 * rows)  # of the first block's answers, and of the second's
 
     tokens = first.attend_to_tokens(prompts, prompts)
     look = first.cross_attn_token_to_image
     tokens = first.digest(tokens, look.attend(look.q_proj(tokens + prompts), begun.keys, begun.values))
-    for one, keys, values in zip(each, *_asked(first.cross_attn_image_to_token, tokens + prompts, tokens), strict=True):
-        one.first(keys, values, first.norm4)
+    keys, values = _asked(first.cross_attn_image_to_token, tokens + prompts, tokens)
+    answers = Answers.of(values)
+    cells = _first_answers(image, keys, answers, shares[:, :rows], first.norm4)
 
     tokens = second.attend_to_tokens(tokens, prompts)
-    seen = _look(second.cross_attn_token_to_image, tokens + prompts, image.keys[0], image.values[0], each)
+    seen = _look(second.cross_attn_token_to_image, tokens + prompts, image.keys[0], image.values[0], cells)
     tokens = second.digest(tokens, seen)
-    for one, keys, values in zip(each, *_asked(second.cross_attn_image_to_token, tokens + prompts, tokens), strict=True):
-        one.second(keys, values, second.norm4)
+    keys, values = _asked(second.cross_attn_image_to_token, tokens + prompts, tokens)
+    cells = _second_answers(image, keys, (answers, Answers.of(values)), cells, shares, second.norm4)
 
     look = transformer.final_attn_token_to_image
-    seen = _look(look, (tokens + prompts)[:, :wanted], image.keys[1], image.values[1], each)
-    return transformer.norm_final_attn(tokens[:, :wanted] + seen), tuple(one.cells for one in each)
+    seen = _look(look, (tokens + prompts)[:, :wanted], image.keys[1], image.values[1], cells)
+    return transformer.norm_final_attn(tokens[:, :wanted] + seen), cells
 
 
-class Prompted:
-    """One prompt's cells on their way through the blocks."""
-
-    cells: Mixture
-
-    def __init__(self, image: SharedCells, rows: int) -> None:
-        """rows: R."""
-        self.image = image
-        self.past, self.present = slice(rows), slice(rows, 2 * rows)
-        self.shares = self._room(2 * rows)  # of the first block's answers, and of the second's
-
-    def first(self, keys: Tensor, values: Tensor, norm: nn.LayerNorm) -> None:
-        """The first block's answers: keys and values of the tokens (h, T, d)."""
-        image, answering = self.image, self.image.answering[0]
-        self.answers = Answers.of(values)
-        self._take(torch.bmm(keys, image.asking[0]), self.past)
-        on_base = self._room(self.past.stop)
-        answering.products(self.answers, on_base)
-        begun = Mixture(torch.ones_like(image.lengths[0]), self.shares[self.past], answering.rows(self.answers))
-        self.cells = _normalised(begun, on_base, image.lengths[0], norm)
-
-    def second(self, keys: Tensor, values: Tensor, norm: nn.LayerNorm) -> None:
-        """The second block's."""
-        image, (_, again, new) = self.image, self.image.answering
-        answers = Answers.of(values)
-        self._take(_scores(keys, image.asking[1], self.cells), self.present)
-        on_base = self._room(self.present.stop)
-        again.products(self.answers, on_base[self.past])
-        new.products(answers, on_base[self.present])
-        rows = torch.cat([again.rows(self.answers), new.rows(answers)])
-        on_base[-1] += image.offset_on_base  # every cell's, as the last token's answer is
-        rows[-1] += image.offset
-        self.cells = _normalised(Mixture(self.cells.scale, self.shares, rows), on_base, image.lengths[1], norm)
-
-    def _room(self, rows: int) -> Tensor:
-        """(rows, S), to be filled."""
-        cells = len(self.image.lengths[0])
-        return self.image.lengths[0].new_empty(rows, cells + ASIDE)[:, :cells]
-
-    def _take(self, scores: Tensor, rows: slice) -> None:
-        """Each cell's shares of each head's tokens, from scores (h, T, S)."""
-        shares = self.shares[rows]
-        shares[:-1].view(len(scores), scores.shape[1] - 1, scores.shape[2]).copy_(scores.softmax(1)[:, :-1])
-        shares[-1] = 1
+def _room(image: SharedCells, *shape: int) -> Tensor:
+    """(..., S), to be filled."""
+    cells = len(image.offset_on_base)
+    return image.offset_on_base.new_empty(*shape, cells + ASIDE)[..., :cells]
 
 
 def _asked(attention: Attention, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -263,42 +231,105 @@ def _asked(attention: Attention, keys: Tensor, values: Tensor) -> tuple[Tensor, 
     return keys * keys.shape[3] ** -0.5, attention.split(attention.v_proj(values))
 
 
-def _scores(asking: Tensor, met: Met, cells: Mixture) -> Tensor:
-    """What (h, T, d) of the tokens have in common with each cell: (h, T, S)."""
-    rows = (cells.rows @ met.weight.T).unflatten(1, (len(asking), -1)).permute(1, 2, 0)  # (h, d, K)
-    scores = torch.bmm(asking, met.moved).mul_(cells.scale).flatten(0, 1)
-    scores.addmm_((asking @ rows).flatten(0, 1), cells.shares)
-    return scores.view(*asking.shape[:2], -1).baddbmm_(asking, met.fixed)
+def _first_answers(image: SharedCells, keys: Tensor, answers: Answers, shares: Tensor, norm: nn.LayerNorm) -> Mixtures:
+    """The cells after the first block: keys of the tokens (N, h, T, d), shares (N, R, S) to be filled."""
+    answering, untouched = image.answering[0], torch.ones_like(image.offset_on_base)
+    rows = answering.rows(answers)
+    products = Products(image, rows)
+    put = answering.products_in(products.on_base)
+    scale = untouched.expand(len(rows), -1)
+    others = _begun(shares, scale, keys.shape[1])
+    squared = []
+    for n, (asking, other, last) in enumerate(zip(keys, *answers, strict=True)):
+        _share(torch.bmm(asking, image.asking[0]), untouched, others[n])
+        put(other, last)
+        squared.append(products.squared(n, shares[n]))
+    return _normalised(Mixtures(scale, shares, rows), squared, image.lengths[0], norm)
 
 
-def _look(attention: Attention, tokens: Tensor, keys: Met, values: Met, prompts: Sequence[Prompted]) -> Tensor:
+def _second_answers(
+    image: SharedCells, keys: Tensor, answers: tuple[Answers, Answers], cells: Mixtures, shares: Tensor, norm: nn.LayerNorm
+) -> Mixtures:
+    """The cells after the second: answers of both, shares (N, K, S) of which the second half is to be filled."""
+    _, again, new = image.answering
+    rows = torch.cat([again.rows(answers[0]), new.rows(answers[1])], 1)
+    rows[:, -1] += image.offset  # every cell's, as the last token's answer is
+    past = cells.rows.shape[1]
+    products = Products(image, rows)
+    put, put_new = again.products_in(products.on_base[:past]), new.products_in(products.on_base[past:])
+    others = _begun(shares[:, past:], cells.scale, keys.shape[1])
+    common = _common(keys, image.asking[1], cells)
+    squared = []
+    for n, (asking, with_rows, scale, before) in enumerate(zip(keys, common, cells.scale, cells.shares, strict=True)):
+        _share(_scores(asking, with_rows, image.asking[1], scale, before), scale, others[n])
+        put(answers[0].others[n], answers[0].last[n])
+        put_new(answers[1].others[n], answers[1].last[n])
+        products.on_base[-1] += image.offset_on_base
+        squared.append(products.squared(n, shares[n]))
+    return _normalised(Mixtures(cells.scale, shares, rows), squared, image.lengths[1], norm)
+
+
+def _begun(shares: Tensor, scale: Tensor, heads: int) -> Tensor:
+    """Shares (N, R, S) of a block's answers: the last token's filled, the others' to be filled, (N, h, T - 1, S)."""
+    torch.reciprocal(scale, out=shares[:, -1])
+    return shares[:, :-1].unflatten(1, (heads, -1))
+
+
+def _share(scores: Tensor, scale: Tensor, others: Tensor) -> None:
+    """Each cell's shares (h, T - 1, S) of each head's tokens, from scores (h, T, S), for cells of that scale (S,)."""
+    torch.div(scores.softmax(1)[:, :-1], scale, out=others)
+
+
+def _common(asking: Tensor, met: Met, cells: Mixtures) -> Tensor:
+    """What (N, h, T, d) of the tokens have in common with the projected rows: (N, h * T, K)."""
+    rows = (cells.rows @ met.weight.T).unflatten(2, (asking.shape[1], -1)).permute(0, 2, 3, 1)  # (N, h, d, K)
+    return (asking @ rows).flatten(1, 2)
+
+
+def _scores(asking: Tensor, with_rows: Tensor, met: Met, scale: Tensor, shares: Tensor) -> Tensor:
+    """What one prompt's tokens (h, T, d) have in common with each cell, `with_rows` with its rows: (h, T, S)."""
+    scores = torch.bmm(asking, met.moved)
+    scores.flatten(0, 1).addmm_(with_rows, shares).mul_(scale)
+    return scores.baddbmm_(asking, met.fixed)
+
+
+def _look(attention: Attention, tokens: Tensor, keys: Met, values: Met, cells: Mixtures) -> Tensor:
     """Tokens (N, T, C) attend to each prompt's cells -> what they saw (N, T, C)."""
-    queries = attention.split(attention.q_proj(tokens))  # (N, h, T, d)
-    queries = queries * queries.shape[3] ** -0.5
-    seen = torch.stack([_seen(q, keys, values, one.cells) for q, one in zip(queries, prompts, strict=True)])
+    asking = attention.split(attention.q_proj(tokens))  # (N, h, T, d)
+    asking = asking * asking.shape[3] ** -0.5
+    moved, of_base, of_rows = values.moved.transpose(1, 2), [], []
+    for one, with_rows, scale, shares in zip(asking, _common(asking, keys, cells), cells.scale, cells.shares, strict=True):
+        share = _scores(one, with_rows, keys, scale, shares).softmax(2).mul_(scale)  # (h, T, S)
+        of_base.append(torch.bmm(share, moved))
+        of_rows.append(share.flatten(0, 1) @ shares.T)  # (h * T, K)
+    rows = (cells.rows @ values.weight.T).unflatten(2, (asking.shape[1], -1)).transpose(1, 2)  # (N, h, K, d)
+    seen = torch.stack(of_base) + torch.stack(of_rows).view(*asking.shape[:3], -1) @ rows
     return attention.out_proj(seen.transpose(1, 2).flatten(2) + values.fixed)
 
 
-def _seen(asking: Tensor, keys: Met, values: Met, cells: Mixture) -> Tensor:
-    """(h, T, d) -> (h, T, d), without what is fixed."""
-    share = _scores(asking, keys, cells).softmax(2)  # (h, T, S)
-    of_rows = (share.flatten(0, 1) @ cells.shares.T).view(*asking.shape[:2], -1)  # (h, T, K)
-    rows = (cells.rows @ values.weight.T).unflatten(1, (len(asking), -1)).transpose(0, 1)  # (h, K, d)
-    return torch.bmm(share.mul_(cells.scale), values.moved.transpose(1, 2)).baddbmm_(of_rows, rows)
+class Products:
+    """How long a mixture's cells are: |b + Z'W|^2 - |b|^2 = Z (2 Wb + WW'Z), for shares Z, rows W and the base b."""
+
+    def __init__(self, image: SharedCells, rows: Tensor) -> None:
+        """rows: (N, K, C)."""
+        half = (rows @ rows.transpose(1, 2)).triu()
+        half = half + half.triu(1)  # of the symmetric WW' one half, twice
+        self.on_base = _room(image, rows.shape[1])
+        """(K, S): one prompt's 2 Wb."""
+        starts = range(0, rows.shape[1], PRODUCTS)
+        self.parts = [(i, self.on_base[i : i + PRODUCTS], half[:, i : i + PRODUCTS, i:]) for i in starts]
+
+    def squared(self, prompt: int, shares: Tensor) -> Tensor:
+        """How much longer its cells are than the base, squared, before their scale (S,); shares: (K, S). Uses `on_base` up."""
+        for start, products, weights in self.parts:
+            products.addmm_(weights[prompt], shares[start:] if start else shares)
+        return self.on_base.mul_(shares).sum(0)
 
 
-def _normalised(cells: Mixture, on_base: Tensor, lengths: Tensor, norm: nn.LayerNorm) -> Mixture:
-    """A layer norm of centred cells; its bias is left to what is fixed. The new shares take the place of the old.
+def _normalised(cells: Mixtures, squared: list[Tensor], lengths: Tensor, norm: nn.LayerNorm) -> Mixtures:
+    """A layer norm of centred cells, of which `squared` is known, and the base's lengths squared (S,).
 
-    on_base: the rows' products with the base (K, S), used up. lengths: the base's own, squared (S,).
+    Its bias is left to what is fixed.
     """
-    scale, shares, rows = cells
-    # |s b + Z'W|^2 = s^2 |b|^2 + Z (2 s Wb + WW'Z); of the symmetric WW' one half, twice.
-    half = (rows @ rows.T).triu()
-    half = half + half.triu(1)
-    products = on_base.mul_(2 * scale)
-    for i in range(0, len(rows), PRODUCTS):
-        products[i : i + PRODUCTS].addmm_(half[i : i + PRODUCTS, i:], shares[i:])
-    squared = products.mul_(shares).sum(0).addcmul_(scale.square(), lengths)
-    shrink = (squared / rows.shape[1]).clamp_(min=0).add_(norm.eps).rsqrt_()
-    return Mixture(scale * shrink, shares.mul_(shrink), rows * norm.weight)
+    spread = torch.stack(squared).add_(lengths).clamp_(min=0).mul_(cells.scale.square() / cells.rows.shape[2])
+    return Mixtures(cells.scale * spread.add_(norm.eps).rsqrt_(), cells.shares, cells.rows * norm.weight)

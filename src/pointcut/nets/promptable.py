@@ -118,16 +118,9 @@ class Promptable(nn.Module, ABC):
         if not self.on_cpu:  # to ask which are good is to wait; what they cost is little
             drawn = self.mask_decoder.draw(image, decoded, range(1, MASK_TOKENS))
             return drawn[good], decoded.scores[:, 1:][good], good.nonzero()[:, 0]
-        rows = good.any(1).nonzero()[:, 0]
-        side = 4 * self.prompt_encoder.side
-        if not len(rows):
-            return decoded.scores.new_zeros(0, side, side), decoded.scores.new_zeros(0), rows
-        masks = []
-        for some in rows.split(1):
-            which = good[some]
-            wanted = which.any(0).nonzero()[:, 0]  # of the three, those that some prompt needs
-            masks.append(self.mask_decoder.draw(image, decoded.rows(some), (1 + wanted).tolist())[which[:, wanted]])
-        return torch.cat(masks), decoded.scores[:, 1:][good], good.nonzero()[:, 0]
+        wanted = [[k for k, passes in enumerate(of_three, 1) if passes] for of_three in good.tolist()]
+        logits = self.mask_decoder.draw_wanted(image, decoded, wanted)
+        return logits, decoded.scores[:, 1:][good], good.nonzero()[:, 0]
 
     def bake(self) -> None:
         """Prepares for inference: evaluation mode and no gradients; families add what they can compute beforehand."""

@@ -8,6 +8,8 @@ Letters: N prompts, K masks, S cells of the image, n of them, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -32,6 +34,12 @@ class Upscaling(NamedTuple):
         """(N, n, C), and what is added (1|N, 1|n, C) -> each cell's four quarters (N, n, C), before their norm."""
         return _grown(cells, linear(self.grow1), more)
 
+    def quarters_of_one(self, cells: Tensor, more: Tensor, together: int) -> Iterator[Tensor]:
+        """The same for one prompt, `together` cells after others: (S, C), (1|S, C) -> (n, C)."""
+        weight = linear(self.grow1)
+        for some, added in zip(cells.split(together), pieces(more, together), strict=False):
+            yield torch.addmm(added, some, weight)
+
     def parts(self, quarters: Tensor, more: Tensor, masks: Tensor) -> Tensor:
         """Quarters (N, n, C) -> the logits of each cell's sixteen parts (N, K, 16n).
 
@@ -39,9 +47,21 @@ class Upscaling(NamedTuple):
         """
         x = self.act1(self.norm.rows(quarters.unflatten(2, (4, -1)))).flatten(1, 2)  # (N, 4n, C/4)
         x = self.act2(_grown(x, linear(self.grow2), more)).unflatten(2, (4, -1)).flatten(1, 2)  # (N, 16n, C/8)
-        if len(x) == 1:  # far faster than a batch of one
-            return (masks[0] @ x[0].T)[None]
         return masks @ x.transpose(1, 2)
+
+    def parts_of_one(self, quarters: Iterable[Tensor], more: Iterable[Tensor], masks: Tensor) -> Tensor:
+        """The same for one prompt, some cells after others: (n, C), (4n, C/2) or one that all share, (K, C/8) -> (K, 16S)."""
+        weight, width, parts = linear(self.grow2), masks.shape[1], []
+        for cells, added in zip(quarters, more, strict=False):
+            x = self.act1(self.norm.rows(cells.view(-1, len(weight))))
+            x = self.act2(torch.addmm(added, x, weight))
+            parts.append(masks @ x.view(-1, width).T)
+        return torch.cat(parts, dim=1)
+
+
+def pieces(more: Tensor, together: int) -> Iterable[Tensor]:
+    """What is added to rows (S, D), so many after so many; where all get the same (1, D), that for ever."""
+    return repeat(more) if len(more) == 1 else more.split(together)
 
 
 def linear(grow: nn.ConvTranspose2d) -> Tensor:
