@@ -1,17 +1,19 @@
-"""Times automatic masks: `python benchmarks/automatic.py [--size WxH] [--points N] [--threads N] [--json]`.
+"""Times automatic masks: `python benchmarks/automatic.py [--size WxH] [--points N] [--threads N] [--rounds N] [--json]`.
 
-Contenders, each in a process of its own: Pointcut, and the reference's loop around `transformers`' `Sam2Model` with the same
-random weights (step for step what its `mask-generation` pipeline does; the pipeline itself needs torchvision, which has no CPU
-build). The threshold of the predicted IoU is set so that about a third of the candidates pass it; masks of random weights are
-rough, so the stability that is asked for is low. With random weights nearly every point has one of its three above the
-threshold, which is the worst case; with --alike the three of a point have one score, and pass or fail together. Beside the time
-stands in how many masks the two differ. Peak memory is that of the process, PyTorch included; encoding is counted.
+Contenders, each in a process of its own, in turn, the median of all rounds: Pointcut, and the reference's loop around
+`transformers`' `Sam2Model` with the same random weights (step for step what its `mask-generation` pipeline does; the pipeline
+itself needs torchvision, which has no CPU build). The threshold of the predicted IoU is set so that about a third of the
+candidates pass it; masks of random weights are rough, so the stability that is asked for is low. With random weights two
+points of three have a candidate above the threshold; with --alike the three of a point have one score, and pass or fail
+together. Beside the time stands in how many masks the two differ. Peak memory is that of the process, PyTorch included;
+encoding is counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -110,11 +112,23 @@ def measure(name: str, args: argparse.Namespace, folder: Path, threshold: float)
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of one contender's rounds."""
+    seconds = [one["seconds"] for one in results]
+    return {
+        "seconds": statistics.median(seconds),
+        "range": (min(seconds), max(seconds)),
+        "peak_mb": max(one["peak_mb"] for one in results),
+        "masks": len(results[0]["masks"]),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="1800x1200", help="of the photograph, width x height")
     parser.add_argument("--points", type=int, default=32, help="per side of the grid")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1, help="how often each is timed; the median counts")
     parser.add_argument("--alike", action="store_true", help="the candidates of a point have one score")
     parser.add_argument("--json", action="store_true")
     for name, kind in {"--one": str, "--weights": Path, "--threshold": float}.items():
@@ -133,12 +147,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         random_weights(Path(folder), alike=args.alike)
         threshold = threshold_of(Path(folder), image)
-        results = {}
-        for name in CONTENDERS:
-            print(name, file=sys.stderr)
-            results[name] = measure(name, args, Path(folder), threshold)
-    first, second = (results[name]["masks"] for name in CONTENDERS)
-    table = {name: {"seconds": r["seconds"], "peak_mb": r["peak_mb"], "masks": len(r["masks"])} for name, r in results.items()}
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
+        for turn in range(args.rounds):
+            for name, results in runs.items():
+                print(f"{name}, {turn + 1} of {args.rounds}", file=sys.stderr)
+                results.append(measure(name, args, Path(folder), threshold))
+    first, second = (results[0]["masks"] for results in runs.values())
+    table = {name: summary(results) for name, results in runs.items()}
     if args.json:
         print(json.dumps({"contenders": table, "differing_masks": differing(first, second)}, indent=1))
         return
@@ -148,9 +163,10 @@ def main() -> None:
     print(f"{machine()}, {args.threads} threads, {args.size}, {grid}, SAM 2.1 tiny, float32, {time.strftime('%Y-%m-%d')}")
     ours_took, theirs_took = (row["seconds"] for row in table.values())
     print(f"{theirs_took / ours_took:.1f} times faster; masks without an equal (IoU 0.999): {differing(first, second)}\n")
-    print("| | seconds | peak memory (MB) | masks |\n|---|---|---|---|")
+    print("| | seconds | from, to | peak memory (MB) | masks |\n|---|---|---|---|---|")
     for name, row in table.items():
-        print(f"| {name} | {row['seconds']:.1f} | {row['peak_mb']:.0f} | {row['masks']} |")
+        least, most = row["range"]
+        print(f"| {name} | {row['seconds']:.1f} | {least:.1f}, {most:.1f} | {row['peak_mb']:.0f} | {row['masks']} |")
 
 
 if __name__ == "__main__":
