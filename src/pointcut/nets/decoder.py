@@ -23,7 +23,7 @@ from .compiled import CompiledDecoder
 from .layers import MLP, Fuser, LayerNorm2d, Part, infers_on_cpu
 from .mixtures import Mixtures, SharedCells, shared_cells, transform
 from .transformer import ImageTokens, TwoWayTransformer
-from .upscaling import CELLS, Upscaling, bias_of, linear, pieces
+from .upscaling import CELLS, Upscaling, bias_of, linear
 
 MASK_TOKENS = 4
 
@@ -240,7 +240,7 @@ class MaskDecoder(nn.Module):
     def _put_together(self, image: ImageSide, parts: Tensor) -> Tensor:
         """(N, K, 16S), each cell's sixteen parts one after another -> (N, K, 4h, 4w)."""
         _, _, h, w = image.features.embedding.shape
-        if infers_on_cpu(parts):
+        if infers_on_cpu(parts):  # in training they may be bfloat16, which have no pairs
             return masks_from_parts(parts, (h, w))
         return from_parts(parts.transpose(1, 2), (h, w), 2)
 
@@ -265,7 +265,8 @@ class MaskDecoder(nn.Module):
         else:
             assert image.shared is not None, "its cells are mixtures"
             quarters = cells.quarters(image.shared, prompt, CELLS)
-        return layers.parts_of_one(quarters, pieces(image.sixteenths[0], 4 * CELLS), masks)
+        more = image.sixteenths[0].expand(4 * image.positions.shape[1], -1)
+        return layers.parts_of_one(quarters, more.split(4 * CELLS), masks)
 
     def masks(self, image: ImageSide, decoded: Decoded, multimask: bool) -> Masks:
         """Three candidates, or the one mask that the family gives for a clear prompt."""

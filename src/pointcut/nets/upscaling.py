@@ -9,7 +9,6 @@ Letters: N prompts, K masks, S cells of the image, n of them, C channels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -36,32 +35,28 @@ class Upscaling(NamedTuple):
 
     def quarters_of_one(self, cells: Tensor, more: Tensor, together: int) -> Iterator[Tensor]:
         """The same for one prompt, `together` cells after others: (S, C), (1|S, C) -> (n, C)."""
-        weight = linear(self.grow1)
-        for some, added in zip(cells.split(together), pieces(more, together), strict=False):
-            yield torch.addmm(added, some, weight)
+        weight, more = linear(self.grow1), more.expand(len(cells), -1)
+        for some, added in zip(cells.split(together), more.split(together), strict=True):
+            yield _grown(some, weight, added)
 
     def parts(self, quarters: Tensor, more: Tensor, masks: Tensor) -> Tensor:
         """Quarters (N, n, C) -> the logits of each cell's sixteen parts (N, K, 16n).
 
         more: what is added to the quarters' quarters (1|N, 1|4n, C/2). masks: the masks' own rows (N, K, C/8).
         """
-        x = self.act1(self.norm.rows(quarters.unflatten(2, (4, -1)))).flatten(1, 2)  # (N, 4n, C/4)
-        x = self.act2(_grown(x, linear(self.grow2), more)).unflatten(2, (4, -1)).flatten(1, 2)  # (N, 16n, C/8)
-        return masks @ x.transpose(1, 2)
+        return masks @ self._sixteenths(quarters, linear(self.grow2), more).transpose(1, 2)
 
     def parts_of_one(self, quarters: Iterable[Tensor], more: Iterable[Tensor], masks: Tensor) -> Tensor:
-        """The same for one prompt, some cells after others: (n, C), (4n, C/2) or one that all share, (K, C/8) -> (K, 16S)."""
-        weight, width, parts = linear(self.grow2), masks.shape[1], []
-        for cells, added in zip(quarters, more, strict=False):
-            x = self.act1(self.norm.rows(cells.view(-1, len(weight))))
-            x = self.act2(torch.addmm(added, x, weight))
-            parts.append(masks @ x.view(-1, width).T)
-        return torch.cat(parts, dim=1)
+        """The same for one prompt, some cells after others: (n, C), (4n, C/2), (K, C/8) -> (K, 16S)."""
+        weight = linear(self.grow2)
+        each = zip(quarters, more, strict=True)
+        return torch.cat([masks @ self._sixteenths(some, weight, added).T for some, added in each], dim=1)
 
-
-def pieces(more: Tensor, together: int) -> Iterable[Tensor]:
-    """What is added to rows (S, D), so many after so many; where all get the same (1, D), that for ever."""
-    return repeat(more) if len(more) == 1 else more.split(together)
+    def _sixteenths(self, quarters: Tensor, weight: Tensor, more: Tensor) -> Tensor:
+        """(..., n, C), the second layer's weight (C/4, C/2), and what is added to it -> (..., 16n, C/8)."""
+        x = self.act1(self.norm.rows(quarters.reshape(*quarters.shape[:-2], -1, len(weight))))  # (..., 4n, C/4)
+        x = self.act2(_grown(x, weight, more))
+        return x.reshape(*x.shape[:-2], -1, x.shape[-1] // 4)
 
 
 def linear(grow: nn.ConvTranspose2d) -> Tensor:
@@ -75,7 +70,7 @@ def bias_of(grow: nn.ConvTranspose2d) -> Tensor:
 
 
 def _grown(rows: Tensor, weight: Tensor, more: Tensor) -> Tensor:
-    """(N, n, C) @ (C, D) + (1|N, 1|n, D)."""
-    if len(more) == len(rows) == 1:
-        return torch.addmm(more[0], rows[0], weight)[None]
+    """(N, n, C) @ (C, D) + (1|N, 1|n, D), or without N."""
+    if rows.ndim == 2:  # far faster than a batch of one
+        return torch.addmm(more, rows, weight)
     return more + rows @ weight
