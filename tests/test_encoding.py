@@ -24,9 +24,11 @@ from pointcut.ahead import ahead
 from pointcut.nets import layers, sam2
 from pointcut.nets.cells import from_parts, halve, masks_from_parts, spread, to_parts, windows_of
 from pointcut.nets.hiera import HieraConfig
+from pointcut.nets.int8 import Int8Linear, to_bytes
 from pointcut.nets.layers import MLP, by_rows
 from pointcut.nets.packing import PackedLinear, pack
 from pointcut.nets.vit import RelativeAttention
+from pointcut.segment import devices
 
 from conftest import PHOTOS
 
@@ -99,6 +101,78 @@ def test_packed_layers_move_and_change_type() -> None:
     torch.testing.assert_close(mlp(x), expected)
     torch.testing.assert_close(mlp.double()(x.double()), expected.double(), rtol=1e-5, atol=1e-6)  # a type that is not packed
     assert mlp.to("meta")(x.to("meta")).shape == (5, 8)
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=40),
+    st.floats(-1e6, 1e6, width=32),
+)
+def test_bytes_are_within_half_a_step(numbers: list[float], shift: float) -> None:
+    x = torch.tensor(numbers) + shift
+    rounded, scale, zero = to_bytes(x)
+    assert rounded.dtype == torch.uint8
+    assert 0 <= zero <= 255
+    back = scale * (rounded.double() - zero)
+    assert (back - x).abs().max() <= 0.5001 * scale + 1e-4 * x.abs().max()
+
+
+multiplies = pytest.mark.skipif(not layers.cpu_has("vnni"), reason="this CPU does not multiply bytes")
+
+
+@multiplies
+@pytest.mark.parametrize("gelu", [False, True])
+def test_layers_in_bytes_are_near_and_move(gelu: bool) -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(300, 260).requires_grad_(False), torch.randn(2, 70, 300)
+    x[..., 7] += 5  # numbers need not lie about zero
+    expected = F.gelu(linear(x)) if gelu else linear(x)
+    layer = Int8Linear(linear, gelu)
+    near = layer(x)
+    assert 0 < (near - expected).norm() < 0.02 * expected.norm()
+    rounded = layer.state_dict()
+    assert rounded.keys() == linear.state_dict().keys()
+    assert (rounded["weight"] - linear.weight).abs().max() <= linear.weight.abs().max() / 250
+    assert torch.equal(layer.to("cpu")(x), near), "rounding what is rounded changes nothing"
+    wide = layer.double()(x.double())  # a type that is not multiplied in bytes
+    assert (wide - expected).norm() < 0.02 * expected.norm()
+    assert layer.to("meta")(x.double().to("meta")).shape == expected.shape
+
+
+@multiplies
+def test_wide_layers_are_in_bytes_and_others_as_they_were() -> None:
+    torch.manual_seed(0)
+    exact, near = (sam2.Sam2(replace(SMALL, trunk=HieraConfig(width=64, background=(7, 7)))) for _ in range(2))
+    near.load_state_dict(exact.state_dict())
+    for net, arithmetic in ((exact, torch.float32), (near, torch.int8)):
+        net.bake()
+        net.settle(arithmetic)
+    assert near.encoding_dtype == torch.float32
+    kinds = {name: type(layer) for name, layer in near.named_modules() if isinstance(layer, PackedLinear)}
+    assert kinds["image_encoder.trunk.blocks.0.mlp.layers.0"] is PackedLinear
+    assert kinds["image_encoder.trunk.blocks.5.mlp.layers.0"] is Int8Linear
+    assert near.parameter_count == exact.parameter_count == sum(p.numel() for p in sam2.Sam2(near.config).parameters())
+    pixels = torch.randn(1, 3, 256, 256)
+    with torch.inference_mode():
+        a, b = exact.encode(pixels).embedding, near.encode(pixels).embedding
+    assert 0 < (a - b).norm() < 0.05 * a.norm()
+
+
+@pytest.mark.parametrize(
+    ("knows", "chosen"),
+    [
+        ({"avx512_bf16", "vnni"}, torch.bfloat16),
+        ({"amx_tile"}, torch.bfloat16),
+        ({"vnni"}, torch.int8),
+        (set(), torch.float32),
+    ],
+)
+def test_fast_is_what_the_cpu_is_fast_in(knows: set[str], chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "cpu_has", knows.__contains__)
+    cpu = torch.device("cpu")
+    assert devices.arithmetic(cpu, "fast", auto_is_fast=False) == chosen
+    assert devices.arithmetic(cpu, "auto", auto_is_fast=True) == chosen
+    assert devices.arithmetic(cpu, "auto", auto_is_fast=False) == torch.float32
+    assert devices.arithmetic(cpu, "exact", auto_is_fast=True) == torch.float32
 
 
 def test_rows_in_place() -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 import pointcut
 from pointcut import rle
+from pointcut.nets.sam2 import NANO, Sam2
 from pointcut.server.problems import CODES
 
 from conftest import PHOTOS, ROOT
@@ -170,6 +171,7 @@ def test_about_itself(http: httpx.Client, handle: str) -> None:
     assert http.get("/readyz").json()["models"] == ["nano"]
     (model,) = http.get("/v1/models").json()["models"]
     assert (model["name"], model["family"], model["video"], model["encoding"]) == ("nano", "SAM 2", True, "float32")
+    assert model["parameters"] == sum(p.numel() for p in Sam2(NANO).parameters()), "packed layers count"
     figures = http.get("/metrics").text
     assert 'pointcut_requests_total{method="POST",route="/v1/images",status="201"}' in figures
     assert 'pointcut_lane_tasks_total{lane="click"}' in figures

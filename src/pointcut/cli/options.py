@@ -20,7 +20,7 @@ ModelName = Annotated[
 DeviceName = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionName = Annotated[
     Precision,
-    typer.Option("--precision", help="exact (float32), fast (bfloat16 or float16), auto: fast where safe."),
+    typer.Option("--precision", help="exact (float32), fast (bfloat16, float16 or int8), auto: fast where safe."),
 ]
 Side = Annotated[
     int | None,

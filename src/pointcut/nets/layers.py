@@ -83,7 +83,7 @@ def has_amx() -> bool:
 
 
 @cache
-def cpu_has(feature: Literal["amx_tile", "avx512_bf16"]) -> bool:
+def cpu_has(feature: Literal["amx_tile", "avx512_bf16", "vnni"]) -> bool:
     """Whether this CPU has such instructions, and this PyTorch knows."""
     test = getattr(torch.cpu, f"_is_{feature}_supported", None)
     return test is not None and test()

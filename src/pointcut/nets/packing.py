@@ -57,31 +57,35 @@ def keep(weight: Tensor) -> None:
     """What is done with a weight that was packed, if nothing else is asked for."""
 
 
-def pack(module: nn.Module, release: Callable[[Tensor], None] = keep) -> None:
+def pack(
+    module: nn.Module,
+    release: Callable[[Tensor], None] = keep,
+    packed: Callable[[nn.Linear, bool], PackedLinear] = PackedLinear,
+) -> None:
     """Packs every linear layer inside, in place, if this build of PyTorch can; the weights must be final.
 
-    `release` is called with each weight that was packed.
+    `release` is called with each weight that was packed. `packed` makes a layer's stand-in, with a GELU behind it or without.
     """
+
+    def stand_in(linear: nn.Linear, gelu: bool) -> PackedLinear:
+        layer = packed(linear, gelu)
+        release(linear.weight)
+        return layer
+
     if not packs(next(module.parameters())):
         return
     for parent in list(module.modules()):
         if isinstance(parent, MLP) and isinstance(parent.act, nn.GELU) and len(parent.layers) == 2:
             linears = [layer for layer in parent.layers if type(layer) is nn.Linear]
-            parent.layers = nn.ModuleList(_packed(layer, release, gelu=i == 0) for i, layer in enumerate(linears))
+            parent.layers = nn.ModuleList(stand_in(layer, i == 0) for i, layer in enumerate(linears))
             parent.act = nn.Identity()
             continue
         activated = isinstance(parent, ConvNeXtBlock)
         for name, child in parent.named_children():
             if type(child) is nn.Linear and not isinstance(parent, nn.ModuleList):
-                setattr(parent, name, _packed(child, release, gelu=activated and name == "pwconv1"))
+                setattr(parent, name, stand_in(child, activated and name == "pwconv1"))
         if activated:
             parent.act = nn.Identity()
-
-
-def _packed(linear: nn.Linear, release: Callable[[Tensor], None], gelu: bool) -> PackedLinear:
-    packed = PackedLinear(linear, gelu)
-    release(linear.weight)
-    return packed
 
 
 def narrow(module: nn.Module, dtype: torch.dtype, release: Callable[[Tensor], None] = keep) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from .compiled import PROMPTS, CompiledDecoder, compiled_encoder
 from .decoder import MASK_TOKENS, ImageFeatures, ImageSide, MaskDecoder, Masks
-from .packing import keep, narrow, pack
+from .int8 import with_bytes
+from .packing import PackedLinear, keep, narrow, pack
 from .positions import wake_sines
 from .prompts import PromptEncoder, Prompts
 
@@ -25,7 +26,10 @@ class Promptable(nn.Module, ABC):
     """A network that encodes an image once (`encode`, `image_side`) and answers prompts many times (`predict`)."""
 
     image_encoder: nn.Module
-    encoding_dtype = torch.float32
+    arithmetic = torch.float32
+    """Of encoding, as `settle` was told."""
+    parameter_count = 0
+    """As loaded: packed layers have no parameters."""
     logit_limit: float | None = None
     """Low-resolution logits are clamped to plus or minus this before they are handed out (SAM 2)."""
 
@@ -38,6 +42,11 @@ class Promptable(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         return self.prompt_encoder.no_mask_embed.weight.device
+
+    @property
+    def encoding_dtype(self) -> torch.dtype:
+        """Of the pixels that `encode` takes."""
+        return torch.float32 if self.arithmetic == torch.int8 else self.arithmetic
 
     @property
     def on_cpu(self) -> bool:
@@ -125,18 +134,25 @@ class Promptable(nn.Module, ABC):
     def bake(self) -> None:
         """Prepares for inference: evaluation mode and no gradients; families add what they can compute beforehand."""
         self.eval().requires_grad_(False)
+        self.parameter_count = sum(parameter.numel() for parameter in self.parameters())
         wake_sines()
 
-    def settle(self, dtype: torch.dtype, release: Callable[[Tensor], None] = keep) -> None:
-        """The last step before inference: images are encoded in `dtype`, with weights packed for the processor.
+    def settle(self, arithmetic: torch.dtype, release: Callable[[Tensor], None] = keep) -> None:
+        """The last step before inference: how images are encoded, with weights packed for the processor.
 
+        arithmetic: a floating type; or int8, which stands for float32 where wide linear layers multiply bytes (int8.py).
         Prompts are always answered in float32. `release` is called with each weight that another took the place of.
         """
-        narrow(self.image_encoder, dtype, release)
-        self.encoding_dtype = dtype
-        pack(self.image_encoder, release)
+        self.arithmetic = arithmetic
+        narrow(self.image_encoder, self.encoding_dtype, release)
+        pack(self.image_encoder, release, self.layer)
         if self.mask_decoder.config.fuser_depth:
             pack(self.mask_decoder.prompt_fuser, release)
+
+    @property
+    def layer(self) -> Callable[[nn.Linear, bool], PackedLinear]:
+        """What stands in for a linear layer of the encoder."""
+        return with_bytes if self.arithmetic == torch.int8 else PackedLinear
 
     def compile_steps(self, backend: str = "inductor") -> None:
         """Encoding and answering as compiled graphs (compiled.py), after `settle`. backend: PyTorch's name of a compiler."""

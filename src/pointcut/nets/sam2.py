@@ -79,11 +79,11 @@ class Sam2(Promptable):
         super().bake()
         self.image_encoder.trunk.bake(self.input_size)
 
-    def settle(self, dtype: torch.dtype, release: Callable[[Tensor], None] = keep) -> None:
+    def settle(self, arithmetic: torch.dtype, release: Callable[[Tensor], None] = keep) -> None:
         self.image_encoder.merge((self.mask_decoder.conv_s0, self.mask_decoder.conv_s1))
-        super().settle(dtype, release)
+        super().settle(arithmetic, release)
         if self.memory is not None:
-            narrow(self.memory.memory_attention, dtype, release)
+            narrow(self.memory.memory_attention, self.encoding_dtype, release)
             pack(self.memory.memory_encoder, release)
 
     def encode(self, pixels: Tensor) -> ImageFeatures:

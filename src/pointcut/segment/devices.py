@@ -58,12 +58,12 @@ def gpu_name(device: torch.device) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
-def encoding_dtype(device: torch.device, precision: Precision, auto_is_fast: bool) -> torch.dtype:
-    """In which numbers images are encoded; prompts are always answered in float32.
+def arithmetic(device: torch.device, precision: Precision, auto_is_fast: bool) -> torch.dtype:
+    """How images are encoded, as `Promptable.settle` takes it; prompts are always answered in float32.
 
     `exact` is float32. `fast` is the narrower kind that the device computes with at speed: on a CPU bfloat16 where it has
-    AVX512_BF16 or AMX instructions (elsewhere nothing is faster than float32), on CUDA bfloat16 or float16, on MPS float16.
-    `auto` is `fast` if `auto_is_fast`, else `exact`. Raises InputError.
+    AVX512_BF16 or AMX instructions, else int8 where it has those of VNNI (elsewhere nothing is faster than float32); on CUDA
+    bfloat16 or float16; on MPS float16. `auto` is `fast` if `auto_is_fast`, else `exact`. Raises InputError.
     """
     if precision not in get_args(Precision):
         raise InputError(f"precision must be exact, fast or auto, got {precision!r}")
@@ -73,12 +73,9 @@ def encoding_dtype(device: torch.device, precision: Precision, auto_is_fast: boo
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if device.type == "mps":
         return torch.float16
-    return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
-
-
-def cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16 matrix products."""
-    return cpu_has("avx512_bf16") or cpu_has("amx_tile")
+    if cpu_has("avx512_bf16") or cpu_has("amx_tile"):
+        return torch.bfloat16
+    return torch.int8 if cpu_has("vnni") else torch.float32
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8

@@ -20,7 +20,7 @@ from ..video.frames import FrameSource
 from ..video.tracker import Tracker
 from ..weights.load import load_network
 from ..weights.specs import FAST_ENOUGH, Precision
-from .devices import MappedWeights, choose_device, encoding_dtype, keep_freed_memory, require_compiler
+from .devices import MappedWeights, arithmetic, choose_device, keep_freed_memory, require_compiler
 from .session import EncodedImage, Encoder, load_encoded, saved_model
 
 BATCH = 8
@@ -102,9 +102,10 @@ def load(
     file or folder (Meta's .pt/.pth, safetensors in Meta's or transformers' layout).
 
     device: auto, cpu, cuda, cuda:N or mps.
-    precision: `exact` (the reference's float32), `fast` (images are encoded in bfloat16 or float16 where the device is faster
-    in it; masks change slightly, `pointcut bench` says by how much), or `auto` (`fast` where that was measured to keep the mean
-    IoU of masks at 0.99 or more). On a Linux CPU the process is told to keep freed memory (`keep_freed_memory`).
+    precision: `exact` (the reference's float32), `fast` (images are encoded in what the device is faster in: bfloat16, float16,
+    or on a CPU with VNNI but no bfloat16 int8 where layers are wide; masks change slightly, `pointcut bench` says by how much),
+    or `auto` (`fast` where that was measured to keep the mean IoU of masks at 0.99 or more). On a Linux CPU the process is told
+    to keep freed memory (`keep_freed_memory`).
     side: of the model's square in pixels, where it is to differ from what the model was trained on: a smaller one is faster
     and less exact (docs/batch.md says by how much). Not for SAM 1, whose weights belong to one side.
     compiled: for long work on a GPU: PyTorch's compiler makes graphs of the network's steps, which takes a minute at the first
@@ -119,8 +120,10 @@ def load(
         require_compiler(chosen)
     network = load_network(model, side)
     net = network.net.to(chosen)
-    dtype = encoding_dtype(chosen, precision, auto_is_fast=network.name in FAST_ENOUGH)
-    net.settle(dtype, MappedWeights().release)
+    encoded_in = arithmetic(chosen, precision, auto_is_fast=network.name in FAST_ENOUGH)
+    if compiled and encoded_in == torch.int8:
+        encoded_in = torch.float32  # the compiler takes such layers only from graphs of its own making
+    net.settle(encoded_in, MappedWeights().release)
     if compiled:
         net.compile_steps()
     return Segmenter(Encoder(net, network.name))

@@ -57,10 +57,10 @@ def model_out(model: Segmenter) -> dict[str, Any]:
         "name": model.name,
         "family": spec.family if spec else None,
         "licence": spec.licence if spec else None,
-        "parameters": sum(p.numel() for p in model.net.parameters()),
+        "parameters": model.net.parameter_count,
         "input_size": model.net.input_size,
         "device": str(model.device),
-        "encoding": str(model.net.encoding_dtype).removeprefix("torch."),
+        "encoding": str(model.net.arithmetic).removeprefix("torch."),
         "video": getattr(model.net, "memory", None) is not None,
         "built_in": model.name == "nano",
     }
