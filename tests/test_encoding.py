@@ -146,7 +146,7 @@ def test_wide_layers_are_in_bytes_and_others_as_they_were() -> None:
     for net, arithmetic in ((exact, torch.float32), (near, torch.int8)):
         net.bake()
         net.settle(arithmetic)
-    assert near.encoding_dtype == torch.float32
+    assert (near.arithmetic, near.encoding_dtype) == (torch.int8, torch.float32)
     kinds = {name: type(layer) for name, layer in near.named_modules() if isinstance(layer, PackedLinear)}
     assert kinds["image_encoder.trunk.blocks.0.mlp.layers.0"] is PackedLinear
     assert kinds["image_encoder.trunk.blocks.5.mlp.layers.0"] is Int8Linear
@@ -155,6 +155,10 @@ def test_wide_layers_are_in_bytes_and_others_as_they_were() -> None:
     with torch.inference_mode():
         a, b = exact.encode(pixels).embedding, near.encode(pixels).embedding
     assert 0 < (a - b).norm() < 0.05 * a.norm()
+    narrow = sam2.Sam2(SMALL)
+    narrow.bake()
+    narrow.settle(torch.int8)
+    assert narrow.arithmetic == torch.float32, "it has no layer that pays"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +171,8 @@ def test_wide_layers_are_in_bytes_and_others_as_they_were() -> None:
     ],
 )
 def test_fast_is_what_the_cpu_is_fast_in(knows: set[str], chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "cpu_has", knows.__contains__)
+    for module in (devices, layers):
+        monkeypatch.setattr(module, "cpu_has", knows.__contains__)
     cpu = torch.device("cpu")
     assert devices.arithmetic(cpu, "fast", auto_is_fast=False) == chosen
     assert devices.arithmetic(cpu, "auto", auto_is_fast=True) == chosen
@@ -232,6 +237,7 @@ def test_bench_prints_times_and_what_fast_costs(tmp_path: Path) -> None:
     for row in figures["rows"]:
         assert 0 < row["preview"] < row["cold_start"]
         assert row["peak_mb"] > 100
+    assert figures["fast"]["nano"]["arithmetic"] == pointcut.load("nano", device="cpu", precision="fast").arithmetic
     assert figures["fast"]["nano"]["mean_iou"] >= 0.99  # as `auto` promises (specs.FAST_ENOUGH)
     assert Image.open(tmp_path / "times.png").width > 800
     assert CliRunner().invoke(app, ["bench", str(PHOTOS / "cat.jpg"), "--model", "no-such"]).exception is not None

@@ -71,6 +71,8 @@ class Cost:
     worst_iou: float
     changed: float
     """The share of clicks whose best candidate is another."""
+    arithmetic: str
+    """In which `fast` encodes here, as PyTorch names it; float32 where nothing narrower pays."""
 
 
 def seconds(step: Callable[[], object], repeats: int) -> float:
@@ -170,7 +172,7 @@ def cost_of_fast(model: str, device: str, pictures: list[Path]) -> Cost:
                 a, b = (photo.segment(points=click) for photo in photos)
                 overlaps += [iou(one, other) for one, other in zip(a.masks, b.masks, strict=True)]
                 changed.append(int(a.scores.argmax()) != int(b.scores.argmax()))
-    return Cost(statistics.mean(overlaps), min(overlaps), statistics.mean(changed))
+    return Cost(statistics.mean(overlaps), min(overlaps), statistics.mean(changed), fast.arithmetic)
 
 
 def machine(device: str = "cpu") -> str:

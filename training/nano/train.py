@@ -31,6 +31,7 @@ from muon import MuonAndAdamW
 from pointcut.images import MEAN, STD
 from pointcut.nets.convnet import ConvNet
 from pointcut.nets.decoder import MASK_TOKENS, ImageFeatures, ImageSide
+from pointcut.nets.layers import multiplies_bfloat16
 from pointcut.nets.prompts import FOREGROUND, Prompts
 from pointcut.nets.sam2 import NANO, Sam2
 from pointcut.segment.devices import keep_freed_memory
@@ -167,7 +168,7 @@ class Trainer:
             group["lr"] = self.args.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
         rng = np.random.default_rng([self.args.seed, self.step])
         self.net.train()
-        with torch.autocast(self.device.type, torch.bfloat16), attention_kernel(self.device):
+        with narrower(self.device), attention_kernel(self.device):
             loss, report = interaction_loss(self.net, Batch(*(x.to(self.device) for x in batch)), rng)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -213,6 +214,11 @@ def spare_slow_kernels(net: Sam2) -> None:
 def in_float32(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         return forward(x.float())
+
+
+def narrower(device: torch.device) -> AbstractContextManager[None]:
+    """Products in bfloat16, but on a CPU that would imitate it in more than twice float32's time."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or multiplies_bfloat16())
 
 
 def attention_kernel(device: torch.device) -> AbstractContextManager[None]:

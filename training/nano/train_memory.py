@@ -31,7 +31,7 @@ from pointcut.nets.prompts import FOREGROUND, PADDING, Prompts
 from pointcut.nets.sam2 import NANO, Sam2
 from pointcut.segment.devices import keep_freed_memory
 from pointcut.video.engine import ABSENT
-from train import attention_kernel, begin_with
+from train import attention_kernel, begin_with, narrower
 
 TAUGHT = ("memory.", "mask_decoder.pred_obj_score_head.")
 """How the names of the trained parameters begin."""
@@ -141,7 +141,7 @@ class MemoryTrainer:
                 self.args.lr * min(1.0, (self.step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
             )
         rng = np.random.default_rng([self.args.seed, self.step])
-        with torch.autocast(self.device.type, torch.bfloat16), attention_kernel(self.device):
+        with narrower(self.device), attention_kernel(self.device):
             loss, ious = tracking_loss(self.net, self.memory, Clips(*(x.to(self.device) for x in clips)), rng)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -85,7 +85,7 @@ def bench(
         print(f"| {way.model} | {way.numbers} | {times} | {cold} | {figures.peak_mb:.0f} |")
     for name, cost in costs.items():
         print(
-            f"\n{name}: fast against exact over {len(images)} pictures: mean IoU {cost.mean_iou:.4f}, "
+            f"\n{name}: fast ({cost.arithmetic}) against exact over {len(images)} pictures: mean IoU {cost.mean_iou:.4f}, "
             f"worst {cost.worst_iou:.4f}, best candidate another in {100 * cost.changed:.1f} % of the clicks"
         )
 

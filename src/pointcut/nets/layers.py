@@ -82,6 +82,11 @@ def has_amx() -> bool:
     return cpu_has("amx_tile")
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16; others imitate it slowly."""
+    return cpu_has("avx512_bf16") or has_amx()
+
+
 @cache
 def cpu_has(feature: Literal["amx_tile", "avx512_bf16", "vnni"]) -> bool:
     """Whether this CPU has such instructions, and this PyTorch knows."""

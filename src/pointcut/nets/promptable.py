@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from .compiled import PROMPTS, CompiledDecoder, compiled_encoder
 from .decoder import MASK_TOKENS, ImageFeatures, ImageSide, MaskDecoder, Masks
-from .int8 import with_bytes
-from .packing import PackedLinear, keep, narrow, pack
+from .int8 import Int8Linear, with_bytes
+from .packing import keep, narrow, pack
 from .positions import wake_sines
 from .prompts import PromptEncoder, Prompts
 
@@ -27,7 +27,7 @@ class Promptable(nn.Module, ABC):
 
     image_encoder: nn.Module
     arithmetic = torch.float32
-    """Of encoding, as `settle` was told."""
+    """How images are encoded (`settle`)."""
     parameter_count = 0
     """As loaded: packed layers have no parameters."""
     logit_limit: float | None = None
@@ -145,14 +145,14 @@ class Promptable(nn.Module, ABC):
         """
         self.arithmetic = arithmetic
         narrow(self.image_encoder, self.encoding_dtype, release)
-        pack(self.image_encoder, release, self.layer)
+        if arithmetic == torch.int8:
+            pack(self.image_encoder, release, with_bytes)
+            if not any(isinstance(layer, Int8Linear) for layer in self.image_encoder.modules()):
+                self.arithmetic = torch.float32  # none was wide enough
+        else:
+            pack(self.image_encoder, release)
         if self.mask_decoder.config.fuser_depth:
             pack(self.mask_decoder.prompt_fuser, release)
-
-    @property
-    def layer(self) -> Callable[[nn.Linear, bool], PackedLinear]:
-        """What stands in for a linear layer of the encoder."""
-        return with_bytes if self.arithmetic == torch.int8 else PackedLinear
 
     def compile_steps(self, backend: str = "inductor") -> None:
         """Encoding and answering as compiled graphs (compiled.py), after `settle`. backend: PyTorch's name of a compiler."""

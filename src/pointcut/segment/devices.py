@@ -12,7 +12,7 @@ from typing import get_args
 import torch
 
 from ..errors import DeviceUnavailable, InputError, MissingExtra, first_line
-from ..nets.layers import cpu_has
+from ..nets.layers import cpu_has, multiplies_bfloat16
 from ..weights.specs import Precision
 
 
@@ -73,7 +73,7 @@ def arithmetic(device: torch.device, precision: Precision, auto_is_fast: bool) -
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if device.type == "mps":
         return torch.float16
-    if cpu_has("avx512_bf16") or cpu_has("amx_tile"):
+    if multiplies_bfloat16():
         return torch.bfloat16
     return torch.int8 if cpu_has("vnni") else torch.float32
 

@@ -45,6 +45,11 @@ class Segmenter:
     def device(self) -> torch.device:
         return self.net.device
 
+    @property
+    def arithmetic(self) -> str:
+        """How images are encoded: float32, bfloat16, float16, or int8 (in layers where that pays); depends on the device."""
+        return str(self.net.arithmetic).removeprefix("torch.")
+
     def encode(self, image: ImageSource, *, max_pixels: int = MAX_PIXELS, long_side: int | None = None) -> EncodedImage:
         """Encodes a picture: a path, bytes, file object, PIL image, or uint8 array (H, W[, 3|4]) in RGB order.
 

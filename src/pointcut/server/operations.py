@@ -60,7 +60,7 @@ def model_out(model: Segmenter) -> dict[str, Any]:
         "parameters": model.net.parameter_count,
         "input_size": model.net.input_size,
         "device": str(model.device),
-        "encoding": str(model.net.arithmetic).removeprefix("torch."),
+        "encoding": model.arithmetic,
         "video": getattr(model.net, "memory", None) is not None,
         "built_in": model.name == "nano",
     }
