@@ -261,8 +261,25 @@ def test_small_parts() -> None:
     clean = without_small_parts(mask, 5)
     np.testing.assert_array_equal(clean, boxes_as_masks((5, 5, 25, 25))[0])
     np.testing.assert_array_equal(without_small_parts(mask, 10_000), np.ones_like(mask))
-    alone = boxes_as_masks((0, 0, 50, 40))[0] & False
-    assert not without_small_parts(alone, 10).any() or without_small_parts(alone, 10).all()
+    nothing = np.zeros_like(mask)
+    assert without_small_parts(nothing, 10) is nothing
+
+
+@pytest.mark.parametrize("as_runs", [False, True])
+def test_small_regions_of_many(as_runs: bool) -> None:
+    specked = boxes_as_masks((5, 5, 25, 25), (30, 30, 32, 32))
+    cut = Segments.of_masks(np.zeros((40, 50, 3), np.uint8), np.stack([specked.any(0), specked[1]]))
+    if as_runs:
+        cut = dataclasses.replace(cut, stored=tuple(cut.rle()))
+    clean = pointcut.without_small_regions(cut, 5)
+    assert isinstance(clean.stored, type(cut.stored))
+    assert clean.areas.tolist() == [400, 4], "the largest island stays, however small"
+    assert clean.boxes_xyxy[0].tolist() == [5, 5, 25, 25]
+    assert cut.areas.tolist() == [404, 4]
+    assert pointcut.without_small_regions(cut, 0) is cut
+    assert len(pointcut.without_small_regions(cut[[]], 5)) == 0
+    with pytest.raises(InputError, match="number of pixels"):
+        pointcut.without_small_regions(cut, -1)
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from pointcut.batch.journal import NAME, Journal
 from pointcut.batch.run import run_batch
 from pointcut.batch.work import BatchJob
 from pointcut.cli.main import app
+from pointcut.components import without_small_parts
 
 from conftest import PHOTOS, files_of
 
@@ -100,6 +101,19 @@ def test_everything_in_pictures(tmp_path: Path, cat: pointcut.EncodedImage) -> N
     assert len(dataset["annotations"]) == len(found) >= 1
     for name in ("labels/cat.txt", "cat.geojson", "cat.json", "cat.npz"):
         assert (tmp_path / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize("asked", [("--box", "300,300,512,512"), ("--points", 4)])
+def test_specks_are_dropped(asked: tuple[object, ...], tmp_path: Path) -> None:
+    found = []
+    for name, more in (("plain", ()), ("clean", ("--min-region", 300))):
+        call(PHOTOS / "astronaut.jpg", *asked, *more, "--out", tmp_path / name)
+        dataset = json.loads((tmp_path / name / "annotations.json").read_text())
+        found.append([coco_mask.decode(one["segmentation"]).astype(bool) for one in dataset["annotations"]])
+    plain, clean = found
+    assert any(without_small_parts(mask, 300) is not mask for mask in plain), "else the example shows nothing"
+    assert clean
+    assert all(without_small_parts(mask, 300) is mask for mask in clean)
 
 
 def test_lists_and_names(album: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from pointcut import rle
+from pointcut.components import without_small_parts
 from pointcut.weights import specs
 
 from conftest import PHOTOS
@@ -73,6 +74,20 @@ def test_one_click(run: Callable[..., Done], tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(files[1])) > 0, mask)
     assert Image.open(files[0]).mode == "RGBA"
     assert set(record["seconds"]) == {"decode", "encode", "segment", "write"}
+
+
+def test_specks_are_dropped_and_holes_filled(run: Callable[..., Done], tmp_path: Path) -> None:
+    call = ["segment", PHOTOS / "astronaut.jpg", "--box", "300,300,512,512", "--json", "--out"]
+    plain, clean = (json.loads(run(*call, tmp_path / name, *more).stdout) for name, more in SPECKS)
+    assert "min_region" not in plain
+    assert clean["min_region"] == 300
+    before, after = (rle.decode(record["masks"][0]["rle"]) for record in (plain, clean))
+    assert not np.array_equal(before, after), "else the example shows nothing"
+    np.testing.assert_array_equal(after, without_small_parts(before, 300))
+    np.testing.assert_array_equal(np.asarray(Image.open(clean["files"]["mask"])) > 0, after)
+
+
+SPECKS = [("plain", []), ("clean", ["--min-region", 300])]
 
 
 def test_json_of_several_pictures_with_a_broken_one(run: Callable[..., Done], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco
 
 from pointcut import masks, pixels, rle
-from pointcut.components import fill_small, label_components
+from pointcut.components import fill_small, label_components, without_small_parts
 from pointcut.errors import InputError
 from pointcut.images import Frame
 
@@ -81,6 +81,24 @@ def test_small_holes(mask: np.ndarray, largest: int) -> None:
     labels, areas = label_components(~mask)
     for i in range(1, len(areas)):
         assert filled[labels == i].all() == (areas[i] <= largest)
+
+
+@given(MASKS, st.integers(0, 30), st.lists(st.integers(0, 12), min_size=4, max_size=4))
+def test_small_parts_of_a_mask_are_those_of_its_picture(mask: np.ndarray, least: int, margins: list[int]) -> None:
+    """Only what lies around a mask is looked at; what that leaves out is no hole, or as much of one as there is."""
+    top, bottom, left, right = margins
+    mask = np.pad(mask, ((top, bottom), (left, right)))
+    clean = without_small_parts(mask, least)
+    if not mask.any():
+        assert clean is mask
+        return
+    filled = mask | fill_small(mask, least - 1)
+    labels, areas = label_components(filled)
+    stays = areas >= least
+    stays[1 + areas[1:].argmax()] = True
+    stays[0] = False
+    np.testing.assert_array_equal(clean, stays[labels])
+    assert (clean is mask) == (np.array_equal(filled, mask) and bool((areas[1:] >= least).all()))
 
 
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 12))))

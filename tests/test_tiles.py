@@ -193,6 +193,10 @@ def test_the_command(scene: tuple[np.ndarray, list[np.ndarray]], tmp_path: Path)
     assert Image.open(tmp_path / "cut" / "map.cutout.png").size == (192, 192)
     best = rle.decode(record["masks"][record["best"][0]]["rle"])
     assert best.shape == (700, 900)
+    call("segment", path, "--point", "150,135", "--tile", 192, "--min-region", 10_000_000, "--out", tmp_path / "filled")
+    filled = json.loads((tmp_path / "filled" / f"{path.stem}.json").read_text())
+    assert filled["min_region"] == 10_000_000
+    assert all(mask["area"] == 192**2 for mask in filled["masks"]), "less than that is a hole of the window"
     call("auto", path, "--tile", 512, "--points", 6, "--out", tmp_path / "auto", "--format", "coco,geojson")
     call("batch", path, "--tile", 512, "--points", 6, "--out", tmp_path / "batch", "--format", "coco,geojson")
     for folder in ("auto", "batch"):

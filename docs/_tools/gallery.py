@@ -22,6 +22,7 @@ Click = tuple[int, int, int]
 HEAD: tuple[Click, ...] = ((225, 110, 1), (225, 190, 0))
 SAUCER: tuple[Click, ...] = ((230, 140, 0), (300, 290, 0), (60, 60, 0))
 SAUCER_BOX = (75, 95, 480, 398)
+HELMET_BOX = (300, 300, 512, 512)
 PERSON: tuple[Click, ...] = ((225, 110, 1), (110, 380, 1), (330, 300, 1), (400, 410, 1), (40, 60, 0))
 
 
@@ -47,6 +48,13 @@ def refined(photo: pointcut.EncodedImage, clicks: Sequence[Click], box: tuple[in
     return row(tiles, words if box else ["the first click", *words[1:]])
 
 
+def cleaned(photo: pointcut.EncodedImage, box: tuple[int, ...], least: int) -> Image.Image:
+    """A mask as the model gives it, and without its small holes and islands."""
+    cut = photo.segment(boxes=box)
+    tiles = [shown(one).crop(box) for one in (cut, pointcut.without_small_regions(cut, least))]
+    return row(tiles, ["as the model sees it", f"without regions below {least} pixels"])
+
+
 def row(tiles: list[Image.Image], captions: list[str]) -> Image.Image:
     for tile in tiles:
         tile.thumbnail((300, 300))
@@ -69,6 +77,7 @@ def main() -> None:
         "refine-head.jpg": refined(astronaut, HEAD),
         "refine-saucer.jpg": refined(coffee, SAUCER, SAUCER_BOX),
         "refine-person.jpg": refined(astronaut, PERSON),
+        "refine-helmet.jpg": cleaned(astronaut, HELMET_BOX, 1000),
     }
     for name, picture in pictures.items():
         draw.save(picture, folder / name)

@@ -35,7 +35,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .arrange import label_map, parents, select, without_duplicates
+    from .arrange import label_map, parents, select, without_duplicates, without_small_regions
     from .automatic.config import AutomaticConfig
     from .client import Client
     from .count import Counted, count_objects
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "arrange": ("label_map", "parents", "select", "without_duplicates"),
+    "arrange": ("label_map", "parents", "select", "without_duplicates", "without_small_regions"),
     "automatic.config": ("AutomaticConfig",),
     "client": ("Client",),
     "count": ("Counted", "count_objects"),
@@ -107,6 +107,7 @@ __all__ = [
     "show",
     "show_mask",
     "without_duplicates",
+    "without_small_regions",
 ]
 
 

@@ -1,4 +1,5 @@
-"""Many masks of one picture put in order: duplicates dropped, a choice made, one label a pixel, parts under their wholes.
+"""Many masks of one picture put in order: duplicates dropped, specks cleaned away, a choice made, one label a pixel, parts
+under their wholes.
 
 Pure arithmetic on `Segments`; masks are compared as packed bits within their boxes, so that hundreds of large ones are
 no burden.
@@ -6,8 +7,13 @@ no burden.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from . import rle
+from .components import without_small_parts
+from .errors import InputError
 from .segments import Segments
 
 BITS = np.array([bin(i).count("1") for i in range(256)], np.uint8)
@@ -68,6 +74,21 @@ def distinct(cut: Segments) -> Segments:
     """Each thing once, and nothing smaller than a thousandth of the picture: for those who are to look at them one by one."""
     height, width = cut.image.shape[:2]
     return without_duplicates(select(cut, min_area=height * width // 1000))
+
+
+def without_small_regions(cut: Segments, least: int) -> Segments:
+    """The masks with holes of fewer than `least` pixels filled, and islands of fewer dropped; a mask's largest island stays.
+
+    Scores and logits stay what they were. Raises InputError where `least` is negative.
+    """
+    if least < 0:
+        raise InputError(f"least must be a number of pixels, got {least}")
+    if least <= 1:
+        return cut
+    clean = [without_small_parts(cut.mask(row), least) for row in range(len(cut))]
+    if not isinstance(cut.stored, np.ndarray):
+        return replace(cut, stored=tuple(rle.encode(mask) for mask in clean))
+    return replace(cut, stored=np.stack(clean)) if clean else cut
 
 
 def select(

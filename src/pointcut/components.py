@@ -61,16 +61,40 @@ def without_small_parts(mask: np.ndarray, least: int) -> np.ndarray:
     The very array that was given where there is nothing to do.
     Source: https://github.com/facebookresearch/segment-anything/blob/main/segment_anything/utils/amg.py (remove_small_regions)
     """
-    labels, areas = label_components(~mask)
+    if not mask.any():
+        return mask
+    near = _surroundings(mask, least)
+    part = given = mask[near]
+    labels, areas = label_components(~part)
     small = areas < least
     small[0] = False
+    if near[0].start or near[1].start:  # beyond this corner it goes on
+        small[labels[0, 0]] = False
+    if near[0].stop < mask.shape[0] or near[1].stop < mask.shape[1]:
+        small[labels[-1, -1]] = False
     if small.any():
-        mask = mask | small[labels]
-    labels, areas = label_components(mask)
+        part = part | small[labels]
+    labels, areas = label_components(part)
     small = areas < least
     small[0] = False
     if small.any():
         if small[1:].all():
             small[1 + areas[1:].argmax()] = False
-        mask = mask & ~small[labels]
-    return mask
+        part = part & ~small[labels]
+    if part is given:
+        return mask
+    clean = mask.copy()
+    clean[near] = part
+    return clean
+
+
+def _surroundings(mask: np.ndarray, least: int) -> tuple[slice, slice]:
+    """Rows and columns of all that is true, and a margin; beyond a side lies nothing, or at least `least` pixels."""
+
+    def along(axis: int) -> slice:
+        length, across = mask.shape[axis], mask.shape[1 - axis]
+        true = np.flatnonzero(mask.any(axis=1 - axis))
+        first, last = max(int(true[0]) - 1, 0), min(int(true[-1]) + 2, length)
+        return slice(first if first * across >= least else 0, last if (length - last) * across >= least else length)
+
+    return along(0), along(1)

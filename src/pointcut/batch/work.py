@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrange import distinct
+from ..arrange import distinct, without_small_regions
 from ..automatic.config import AutomaticConfig, default_config
 from ..describe import Describer, Describing
 from ..detect import Detector, open_detector
@@ -75,7 +75,7 @@ class BatchJob:
     pointed: Pointed | None = None
     """The same for all pictures that have none of their own; None: everything is looked for."""
     search: tuple[tuple[str, Any], ...] = ()
-    """Values of `AutomaticConfig` that differ from the model's default."""
+    """Values of `AutomaticConfig` that differ from the model's default; its `min_mask_region_area` goes for all masks."""
     distinct: bool = False
     """Of everything each thing once, and nothing tiny (`arrange.distinct`)."""
     text: str | None = None
@@ -207,19 +207,22 @@ class Worker:
             answers = [segment_in(self.model, picture, points, labels) for points, labels in clicks]
             if pointed.boxes:
                 answers += [segment_in(self.model, picture, boxes=box) for box in pointed.boxes_in(size)]
-            cuts = [answer.placed.best for answer in answers]
+            least = self.job.config.min_mask_region_area
+            cuts = [answer.without_small_regions(least).placed.best for answer in answers]
             stored, figures = [cut.rle()[0] for cut in cuts], [cut.figures(0) for cut in cuts]
             cut = Segments.read_back(black(size), stored, figures, range(len(cuts)))
             clock.lap("segment")
             return Found(cut, pointed.names, NO_SCORES), picture.place
 
     def _masks(self, part: Part, pointed: Pointed | None) -> Found:
+        least = self.job.config.min_mask_region_area
         if pointed is None and self.detector is not None:
-            return part.segment_found(self.detector, self.job.text)
+            found = part.segment_found(self.detector, self.job.text)
+            return replace(found, cut=without_small_regions(found.cut, least))
         if pointed is None:
             cut = part.segment_everything(self.job.config)
             return Found(distinct(cut) if self.job.distinct else cut, (), NO_SCORES)
-        cut = part.segment(*pointed.prompts_in(part.whole.shape[:2])).best
+        cut = without_small_regions(part.segment(*pointed.prompts_in(part.whole.shape[:2])).best, least)
         return Found(cut, tuple(pointed.names[i] for i in cut.objects), NO_SCORES)
 
 

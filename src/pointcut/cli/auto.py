@@ -15,6 +15,7 @@ from .options import (
     CropBox,
     DeviceName,
     LongSide,
+    MinRegion,
     ModelName,
     Page,
     PrecisionName,
@@ -74,9 +75,7 @@ def auto(
     ] = None,
     min_area: Annotated[int, typer.Option("--min-area", min=0, help="Drop smaller masks (pixels).")] = 0,
     max_area: Annotated[int | None, typer.Option("--max-area", min=1, help="Drop larger masks (pixels).")] = None,
-    min_region: Annotated[
-        int, typer.Option("--min-region", min=0, help="Fill smaller holes and drop smaller islands (pixels).")
-    ] = 0,
+    min_region: MinRegion = 0,
     border: Annotated[
         bool | None, typer.Option("--border/--no-border", help="Only masks that touch the picture's edge, or only others.")
     ] = None,

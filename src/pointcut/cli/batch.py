@@ -19,6 +19,7 @@ from .options import (
     DetectorName,
     DeviceName,
     LongSide,
+    MinRegion,
     ModelName,
     PrecisionName,
     Scale,
@@ -67,6 +68,7 @@ def batch(
     min_score: Annotated[
         float | None, typer.Option("--min-score", min=0, max=1, help="Masks of a lower score are dropped.")
     ] = None,
+    min_region: MinRegion = 0,
     fast: Annotated[bool, typer.Option("--fast", help="Leave out points within something found; finds a little less.")] = False,
     text: Text = None,
     detector: DetectorName = None,
@@ -115,7 +117,12 @@ def batch(
     from ..tiles import Tiling
 
     pointed = fixed(point or [], not_ or [], box or [])
-    search = {"points_per_side": points, "pred_iou_thresh": min_score, "skip_covered": fast or None}
+    search = {
+        "points_per_side": points,
+        "pred_iou_thresh": min_score,
+        "min_mask_region_area": min_region or None,
+        "skip_covered": fast or None,
+    }
     job = BatchJob(
         model,
         precision,

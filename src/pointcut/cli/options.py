@@ -32,6 +32,9 @@ CropBox = Annotated[
 LongSide = Annotated[
     int | None, typer.Option("--long-side", metavar="PIXELS", min=16, help="Make larger pictures smaller for the model.")
 ]
+MinRegion = Annotated[
+    int, typer.Option("--min-region", metavar="PIXELS", min=0, help="Fill smaller holes and drop smaller islands of masks.")
+]
 Page = Annotated[int, typer.Option("--page", metavar="N", min=0, help="Of a TIFF with several, or the frame of a DICOM file.")]
 Scale = Annotated[
     str | None,

@@ -21,6 +21,7 @@ from .options import (
     DetectorName,
     DeviceName,
     LongSide,
+    MinRegion,
     ModelName,
     Page,
     PrecisionName,
@@ -56,6 +57,7 @@ class Request:
     preparation: Preparation
     tile: int | None
     side: int | None
+    min_region: int
 
 
 class Answer(NamedTuple):
@@ -99,6 +101,7 @@ def segment(
     long_side: LongSide = None,
     tile: Tile = None,
     side: Side = None,
+    min_region: MinRegion = 0,
     model: ModelName = "nano",
     device: DeviceName = "auto",
     precision: PrecisionName = "exact",
@@ -131,6 +134,7 @@ def segment(
         preparation=preparation(crop, long_side),
         tile=tile,
         side=side,
+        min_region=min_region,
     )
     _check(request, detector)
     _check_names(images, out)
@@ -213,6 +217,7 @@ def _one(segmenter: Segmenter, finder: Detector | None, image: Path, request: Re
         "model": segmenter.name,
         "device": str(segmenter.device),
         **({"side": request.side} if request.side else {}),
+        **({"min_region": request.min_region} if request.min_region else {}),
         **request.preparation.told(),
         **answer.told,
         **({"detector": finder.name, "text": request.text} if finder else {}),
@@ -228,6 +233,7 @@ def _one(segmenter: Segmenter, finder: Detector | None, image: Path, request: Re
 
 def _at_once(segmenter: Segmenter, finder: Detector | None, image: Path, request: Request, clock: Clock) -> Answer:
     """A picture that is read whole."""
+    from ..arrange import without_small_regions
     from ..images import open_mask
     from ..reading import read_picture
 
@@ -238,7 +244,8 @@ def _at_once(segmenter: Segmenter, finder: Detector | None, image: Path, request
     if finder is not None:
         found = clock.time("segment", lambda: part.segment_found(finder, request.text))
         scores = tuple(round(float(score), 4) for score in found.box_scores)
-        return Answer(found.cut, found.cut, picture.told(), found.labels, scores)
+        cut = without_small_regions(found.cut, request.min_region)
+        return Answer(cut, cut, picture.told(), found.labels, scores)
     cut = clock.time(
         "segment",
         lambda: part.segment(
@@ -249,6 +256,7 @@ def _at_once(segmenter: Segmenter, finder: Detector | None, image: Path, request
             multimask=request.multimask,
         ),
     )
+    cut = without_small_regions(cut, request.min_region)
     return Answer(cut, cut, picture.told())
 
 
@@ -271,7 +279,7 @@ def _in_window(segmenter: Segmenter, _: Detector | None, image: Path, request: R
                 side=request.tile or SIDE,
             ),
         )
-        window = found.window
+        found, window = found.without_small_regions(request.min_region), found.window
         seen = {"window_xyxy": [window.x0, window.y0, window.x1, window.y1], "factor": window.factor}
         return Answer(found.cut, found.placed, picture.told() | seen)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrange import without_small_regions
 from ..errors import InvalidPrompt
 from ..prompts import Prompt, parse_prompts
 from ..reading.large import LargePicture
@@ -40,6 +41,10 @@ class Windowed:
         """Whether the best mask reaches an edge beyond which the picture goes on."""
         best = self.cut.best.boxes_xyxy * self.window.factor + np.array([self.window.x0, self.window.y0] * 2)
         return bool(self.window.cuts(best, self.size).any())
+
+    def without_small_regions(self, least: int) -> Windowed:
+        """As `arrange.without_small_regions`, of the large picture's pixels."""
+        return replace(self, cut=without_small_regions(self.cut, -(-least // self.window.factor**2)))
 
     @property
     def placed(self) -> Segments:
