@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 from pycocotools import mask as coco_mask
 
 import pointcut
+from pointcut.components import without_small_parts
 
 from conftest import PHOTOS, SHARED
 from films import write_film
@@ -179,6 +180,31 @@ def test_undo_redo_boxes_and_several_objects(page: Page, tmp_path: Path) -> None
     expect(page.locator("#objects li")).to_have_count(1)
     page.click("#undo")
     expect(page.locator("#objects li")).to_have_count(2)
+
+
+def test_holes_and_specks_can_go(page: Page, tmp_path: Path) -> None:
+    opened(page, PHOTOS / "astronaut.jpg")
+    helmet = Picture(page, 512, 512)
+    expect(page.locator("#clean")).to_be_hidden()
+    with page.expect_response(re.compile("/segment$")):
+        page.mouse.move(*helmet.at(300, 300))
+        page.mouse.down()
+        page.mouse.move(*helmet.at(511, 511), steps=5)
+        page.mouse.up()
+    expect(page.locator("#clean")).to_be_visible()
+    before = np.asarray(Image.open(taken(page, "#save-mask", tmp_path)).convert("L")) > 0
+    with page.expect_response(re.compile("/clean$")):
+        page.click("#clean")
+    expect(page.locator("#busy")).to_be_hidden()
+    after = np.asarray(Image.open(taken(page, "#save-mask", tmp_path)).convert("L")) > 0
+    np.testing.assert_array_equal(after, without_small_parts(before, 512 * 512 // 1000))
+    assert (after != before).any(), "else the example shows nothing"
+    with page.expect_response(re.compile("/clean$")):
+        page.keyboard.press("f")
+    expect(page.locator("#live")).to_have_text("There are no small holes or specks in it.")
+    page.keyboard.press("Control+z")
+    again = np.asarray(Image.open(taken(page, "#save-mask", tmp_path)).convert("L")) > 0
+    np.testing.assert_array_equal(again, before)
 
 
 def test_everything(page: Page) -> None:

@@ -70,6 +70,24 @@ def test_the_answer_is_the_library_s(http: httpx.Client, handle: str, cat: point
         assert {name: mask[name] for name in ("score", "stability", "area", "box_xyxy")} == cut.figures(row)
 
 
+def test_holes_and_specks(http: httpx.Client, handle: str) -> None:
+    mask = np.zeros((300, 451), bool)
+    mask[50:150, 50:150] = True
+    mask[100:105, 100:105] = False
+    mask[200:203, 200:203] = True
+    told = http.post(f"/v1/images/{handle}/clean", json={"mask": rle.encode(mask)}).json()
+    assert (told["area"], told["box_xyxy"]) == (10_000, [50, 50, 150, 150])
+    assert rle.decode(told["rle"])[100:105, 100:105].all()
+    told = http.post(f"/v1/images/{handle}/clean", json={"mask": rle.encode(mask), "min_region": 10}).json()
+    assert told["area"] == 10_000 - 25, "the hole is larger than that, the island is not"
+    small = {"mask": {"size": [4, 4], "counts": rle.encode(np.ones((4, 4), bool))["counts"]}}
+    assert "size [300, 451]" in problem(http.post(f"/v1/images/{handle}/clean", json=small), 422, "invalid_prompt")["detail"]
+    for said in ({}, {"mask": rle.encode(mask), "min_region": 0}, {"mask": rle.encode(mask), "least": 3}):
+        assert http.post(f"/v1/images/{handle}/clean", json=said).status_code == 422
+    broken = {"mask": {"size": [300, 451], "counts": "\u00ff" * 9}}
+    assert http.post(f"/v1/images/{handle}/clean", json=broken).status_code == 422
+
+
 def test_refining_an_answer(http: httpx.Client, handle: str, cat: pointcut.EncodedImage) -> None:
     first = http.post(f"/v1/images/{handle}/segment", json={"points": [[220, 150]]}).json()
     prompt = {"points": [[220, 150], [30, 30]], "labels": [1, 0]}

@@ -12,11 +12,15 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
+from ..arrange import without_small_regions
 from ..errors import InvalidPrompt
+from ..segments import Segments
 from .service import Kept, Service
 from .streams import streamed
 from .uploads import checked, picture_in
 from .wire import (
+    CleanAnswer,
+    CleanRequest,
     EverythingRequest,
     ImageAnswer,
     ImageRequest,
@@ -101,6 +105,21 @@ async def segment(request: Request, service: Served, id: str, asked: SegmentRequ
     """Masks for what is pointed at: three candidates for a single click, one otherwise."""
     kept = service.kept(request.state.owner, id)
     return JSONResponse(await service.ask(request, service.clicks, answering(service, id, kept, asked)))
+
+
+@router.post("/images/{id}/clean", responses={200: {"model": CleanAnswer}})
+async def clean(request: Request, service: Served, id: str, asked: CleanRequest) -> Response:
+    """A mask with small holes filled and small islands dropped; its largest island stays."""
+    photo = service.kept(request.state.owner, id).photo
+
+    def work() -> dict[str, Any]:
+        masks, (height, width) = masks_in(asked.mask, photo.size), photo.size
+        assert masks is not None, "a request has one"
+        cut = Segments.of_masks(photo.image, masks)
+        cut = without_small_regions(cut, asked.min_region or height * width // 1000)
+        return {"rle": cut.rle()[0], "area": int(cut.areas[0]), "box_xyxy": cut.boxes_xyxy[0].tolist()}
+
+    return JSONResponse(await service.ask(request, service.clicks, work))
 
 
 @router.post("/segment", responses={200: {"model": SegmentAnswer}}, openapi_extra=body_of(OneShotRequest))

@@ -100,6 +100,23 @@ class ImageRequest(Wire):
     model: Annotated[str, Field(max_length=100)] | None = None
 
 
+class CleanRequest(Wire):
+    """A mask that may have holes and specks."""
+
+    mask: WireRle
+    """Of the picture's size."""
+    min_region: Annotated[int, Field(ge=1, le=1 << 40)] | None = None
+    """Holes and islands of fewer pixels go; null: a thousandth of the picture."""
+
+
+class CleanAnswer(BaseModel):
+    """The mask without them."""
+
+    rle: WireRle
+    area: int
+    box_xyxy: list[float]
+
+
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -179,13 +196,13 @@ class ProblemAnswer(BaseModel):
 
 
 def masks_in(mask: WireRle | list[WireRle] | None, size: tuple[int, int]) -> np.ndarray | None:
-    """Rough masks, bool (N, H, W). The size is compared before anything is drawn. Raises InvalidPrompt or InputError."""
+    """Masks of a picture, bool (N, H, W). The size is compared before anything is drawn. Raises InvalidPrompt or InputError."""
     if mask is None:
         return None
     several = mask if isinstance(mask, list) else [mask]
     for one in several:
         if tuple(one.size) != size:
-            raise InvalidPrompt(f"a rough mask must have the picture's size {list(size)} (height, width); got {one.size}")
+            raise InvalidPrompt(f"a mask must have the picture's size {list(size)} (height, width); got {one.size}")
     return np.stack([rle.decode({"size": one.size, "counts": one.counts}) for one in several])
 
 

@@ -34,6 +34,7 @@ async function sticky(file) {
 export const models = () => json("GET", "/v1/models");
 export const upload = async (file, model = null) => json("POST", `/v1/images${model ? `?model=${encodeURIComponent(model)}` : ""}`, { body: file, headers: await sticky(file) });
 export const segment = (id, prompt, signal) => json("POST", `/v1/images/${id}/segment`, { json: prompt, signal });
+export const clean = (id, mask) => json("POST", `/v1/images/${id}/clean`, { json: { mask } });
 export const search = (asked) => json("POST", "/v1/index/search", { json: asked });
 export const picture = async (id) => (await send("GET", `/v1/images/${id}/picture`)).blob();
 

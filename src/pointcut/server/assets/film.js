@@ -134,6 +134,7 @@ export class Film {
   undo() {}
   redo() {}
   choose() {}
+  clean() {}
   everything() {}
   save() {}
 

@@ -58,7 +58,9 @@ function reveal(mode) {
   $("timeline").hidden = $("film-takeaway").hidden = mode !== "film";
   $("photo-takeaway").hidden = $("everything-block").hidden = mode === "film";
   document.querySelector(".scope").hidden = mode === "film";
-  if (mode === "film") about(null, null);
+  if (mode !== "film") return;
+  $("clean-block").hidden = true;
+  about(null, null);
 }
 
 $("choose").onclick = $("open").onclick = () => $("file").click();
@@ -98,6 +100,7 @@ $("zoom-in").onclick = () => stage.zoom(1.3);
 $("zoom-out").onclick = () => stage.zoom(1 / 1.3);
 $("zoom-fit").onclick = () => stage.fit();
 $("new").onclick = () => open?.another();
+$("clean").onclick = () => open?.clean();
 $("everything").onclick = () => open?.everything();
 $("everything-clear").onclick = () => open?.clearFound();
 $("sure").oninput = () => open?.limit(Number($("sure").value));
@@ -113,7 +116,7 @@ $("help").onclick = () => $("keys").showModal();
 // Keys
 
 const KEYS = {
-  a: () => choose("add"), h: () => choose("pan"), n: () => open.another(), e: () => open.everything(), s: () => open.save("cutout"),
+  a: () => choose("add"), h: () => choose("pan"), n: () => open.another(), e: () => open.everything(), f: () => open.clean(), s: () => open.save("cutout"),
   c: () => open.save("copy"), Delete: () => open.remove(), Backspace: () => open.remove(), "+": () => stage.zoom(1.3), "=": () => stage.zoom(1.3),
   "-": () => stage.zoom(1 / 1.3), 0: () => stage.fit(), 1: () => open.choose(0), 2: () => open.choose(1), 3: () => open.choose(2),
 };

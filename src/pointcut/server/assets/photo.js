@@ -174,6 +174,19 @@ export class Photo {
     this.refresh();
     this.report();
   }
+  /** Small holes filled, specks dropped: of the mask that is shown, until the next click asks the model again. */
+  clean() {
+    return this.do(async () => {
+      const object = doc.active(this.state), mask = object && doc.chosen(object);
+      if (!mask) throw new Error("Click an object first.");
+      const clean = await this.there(() => api.clean(this.id, mask.rle));
+      if (clean.rle.counts === mask.rle.counts) { tell("There are no small holes or specks in it."); return; }
+      const masks = object.masks.map((one, i) => (i === object.chosen ? { ...one, ...clean } : one));
+      this.history.push(doc.change(this.state, object.id, { masks }));
+      this.refresh();
+      this.report();
+    });
+  }
   another() { this.history.replace(doc.activate(this.state, null)); this.refresh(); tell("The next click begins another object."); }
   activate(id) { this.history.replace(doc.activate(this.state, id)); this.refresh(); }
   rename(id, name) { this.history.push(doc.change(this.state, id, { name: name.trim() || `object ${id}` })); this.refresh(); }
@@ -202,6 +215,7 @@ export class Photo {
     stage.paint();
     listObjects(state, this);
     listCandidates(object, this.bitmap, (i) => this.choose(i));
+    $("clean-block").hidden = !object?.masks.length;
     about(this, object);
     $("undo").disabled = !this.history.canUndo;
     $("redo").disabled = !this.history.canRedo;
