@@ -59,7 +59,7 @@ function reveal(mode) {
   $("photo-takeaway").hidden = $("everything-block").hidden = mode === "film";
   document.querySelector(".scope").hidden = mode === "film";
   if (mode !== "film") return;
-  $("clean-block").hidden = true;
+  $("clean").hidden = true;
   about(null, null);
 }
 

@@ -215,7 +215,7 @@ export class Photo {
     stage.paint();
     listObjects(state, this);
     listCandidates(object, this.bitmap, (i) => this.choose(i));
-    $("clean-block").hidden = !object?.masks.length;
+    $("clean").hidden = !object?.masks.length;
     about(this, object);
     $("undo").disabled = !this.history.canUndo;
     $("redo").disabled = !this.history.canRedo;
