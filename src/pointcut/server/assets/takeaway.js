@@ -1,40 +1,32 @@
 // What people take away: cut-outs and masks as PNG, COCO's JSON; as files and on the clipboard.
 
-import { raster } from "./rle.js";
+const painter = new Worker("/assets/painter.js", { type: "module" });
+const waiting = new Map(); // what the worker was asked for, by number
+let asked = 0;
 
-/** The union of masks, of the picture's size. */
-function union(masks) {
-  const [first, ...rest] = masks.map(({ rle }) => raster(rle));
-  for (const { data } of rest) for (let i = 0; i < data.length; i++) first.data[i] |= data[i];
-  return first;
-}
+painter.onmessage = ({ data: { id, blob, error } }) => {
+  const one = waiting.get(id);
+  waiting.delete(id);
+  if (blob) one?.resolve(blob);
+  else one?.reject(new Error(error));
+};
+painter.onerror = () => {
+  for (const { reject } of waiting.values()) reject(new Error("The picture could not be made; reload the page."));
+  waiting.clear();
+};
 
-function canvasOf(width, height, paint) {
-  const canvas = new OffscreenCanvas(width, height);
-  paint(canvas.getContext("2d"));
-  return canvas.convertToBlob({ type: "image/png" });
+function painted(masks, bitmap = null) {
+  return new Promise((resolve, reject) => {
+    waiting.set(++asked, { resolve, reject });
+    painter.postMessage({ id: asked, bitmap, masks: masks.map(({ rle }) => rle) });
+  });
 }
 
 /** The objects alone, transparent around them, of the picture's size. */
-export function cutout(bitmap, masks) {
-  const { width, height, data } = union(masks);
-  return canvasOf(width, height, (context) => {
-    context.drawImage(bitmap, 0, 0);
-    const image = context.getImageData(0, 0, width, height);
-    for (let i = 0; i < data.length; i++) if (!data[i]) image.data.fill(0, 4 * i, 4 * i + 4);
-    context.putImageData(image, 0, 0);
-  });
-}
+export const cutout = (bitmap, masks) => painted(masks, bitmap);
 
 /** White where the objects are, black elsewhere. */
-export function maskPicture(masks) {
-  const { width, height, data } = union(masks);
-  return canvasOf(width, height, (context) => {
-    const image = context.createImageData(width, height);
-    for (let i = 0; i < data.length; i++) { image.data.fill(data[i] * 255, 4 * i, 4 * i + 3); image.data[4 * i + 3] = 255; }
-    context.putImageData(image, 0, 0);
-  });
-}
+export const maskPicture = (masks) => painted(masks);
 
 /** A COCO dataset of one picture; the names of objects are its categories. */
 export function coco(file, [height, width], objects) {
