@@ -85,10 +85,10 @@ def without_small_regions(cut: Segments, least: int) -> Segments:
         raise InputError(f"least must be a number of pixels, got {least}")
     if least <= 1:
         return cut
-    clean = [without_small_parts(cut.mask(row), least) for row in range(len(cut))]
-    if not isinstance(cut.stored, np.ndarray):
-        return replace(cut, stored=tuple(rle.encode(mask) for mask in clean))
-    return replace(cut, stored=np.stack(clean)) if clean else cut
+    clean = (without_small_parts(cut.mask(row), least) for row in range(len(cut)))
+    if isinstance(cut.stored, np.ndarray):
+        return replace(cut, stored=np.array(list(clean), bool).reshape(cut.stored.shape))
+    return replace(cut, stored=tuple(rle.encode(mask) for mask in clean))  # one is drawn at a time
 
 
 def select(

@@ -108,7 +108,7 @@ def load(
 
     device: auto, cpu, cuda, cuda:N or mps.
     precision: `exact` (the reference's float32), `fast` (images are encoded in what the device is faster in: bfloat16, float16,
-    or on a CPU with VNNI but no bfloat16 int8 where layers are wide; masks change slightly, `pointcut bench` says by how much),
+    or, on a CPU with VNNI but no bfloat16, int8 where layers are wide; masks change slightly, `pointcut bench` says how much),
     or `auto` (`fast` where that was measured to keep the mean IoU of masks at 0.99 or more). On a Linux CPU the process is told
     to keep freed memory (`keep_freed_memory`).
     side: of the model's square in pixels, where it is to differ from what the model was trained on: a smaller one is faster
