@@ -25,6 +25,7 @@ from pointcut.cli.main import app
 from pointcut.nets import sam1, sam2
 from pointcut.nets.compiled import PROMPTS, Compiled, filled, room
 from pointcut.nets.hiera import HieraConfig
+from pointcut.nets.packing import PackedLinear
 from pointcut.nets.promptable import Promptable
 from pointcut.nets.vit import ViTConfig
 from pointcut.segment.segmenter import Segmenter
@@ -48,9 +49,8 @@ def both(name: str, backend: str) -> tuple[Segmenter, Segmenter]:
             torch.nn.init.normal_(value, std=(1 / value[0].numel()) ** 0.5)
     net.bake()
     nets = net, copy.deepcopy(net)
-    for one in nets:
-        one.settle(torch.float32)
-    nets[1].compile_steps(backend)
+    nets[0].settle(torch.float32)
+    nets[1].settle(torch.float32, compiler=backend)
     return Segmenter(Encoder(nets[0], name)), Segmenter(Encoder(nets[1], name))
 
 
@@ -79,6 +79,7 @@ def test_the_same_answers(name: str) -> None:
         torch.testing.assert_close(other.features.embedding, one.features.embedding, rtol=1e-4, atol=1e-5)
         for prompts in PROMPTED:
             alike(one.segment(**prompts), other.segment(**prompts))
+    assert not any(isinstance(layer, PackedLinear) for layer in compiled.net.modules()), "PyTorch's compiler refuses them"
     first = one.segment(points=[200, 150])
     corrected = {"points": [[200, 150], [20, 30]], "labels": [1, 0], "previous": first}
     alike(one.segment(**corrected), other.segment(**corrected))
@@ -104,14 +105,25 @@ def test_the_same_automatic_masks() -> None:
 
 def test_the_same_film() -> None:
     plain, compiled = both("sam2", "eager")
-    masks = []
+    found, graphs = [], []
     for model in (plain, compiled):
-        tracker = model.track([ball(i) for i in range(4)])
+        tracker = model.track([ball(i) for i in range(6)])
         tracker.prompt(0, 1, points=[(30, 48)])
         tracker.prompt(0, 2, boxes=(90, 10, 120, 40))
-        masks.append(np.stack([frame.segments.masks for frame in tracker.run()]))
-    assert masks[0].any()
-    assert (masks[0] != masks[1]).mean() < 1e-3
+        frames = []
+        for frame in tracker.run():
+            frames.append(frame.segments)
+            graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+        found.append(frames)
+    assert graphs[5] == graphs[0], "nothing of a plain model is compiled"
+    assert graphs[7] > graphs[6], "the step that follows"
+    assert graphs[11] == graphs[7], "once, however much is remembered"
+    assert np.stack([cut.masks for cut in found[0]]).any()
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other.logits, one.logits, atol=1e-3)
+        np.testing.assert_allclose(other.scores, one.scores, atol=1e-4)
+        np.testing.assert_allclose(other.object_scores, one.object_scores, atol=1e-3)
+        assert (other.masks != one.masks).mean() < 1e-3
 
 
 def test_many_prompts_go_in_groups() -> None:
@@ -155,6 +167,13 @@ def test_with_a_compiler() -> None:
     one, other = (model.encode(PHOTOS / "cat.jpg") for model in (plain, compiled))
     for prompts in PROMPTED[:3]:
         alike(one.segment(**prompts), other.segment(**prompts))
+    masks = []
+    for model in (plain, compiled):
+        tracker = model.track([ball(i) for i in range(3)])
+        tracker.prompt(0, 1, boxes=(11, 29, 49, 67))
+        masks.append(np.stack([frame.segments.masks for frame in tracker.run()]))
+    assert masks[0][-1].any()
+    assert (masks[0] != masks[1]).mean() < 1e-3
     answer = CliRunner().invoke(app, ["bench", str(PHOTOS / "cat.jpg"), "--rounds", "1", "--compiled", "--json"])
     assert answer.exit_code == 0, answer.output
     rows = json.loads(answer.stdout)["rows"]

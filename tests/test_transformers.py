@@ -10,6 +10,8 @@ import torch
 import transformers
 
 import pointcut
+from pointcut.nets.memory import Recollection
+from pointcut.nets.positions import sine_grid
 from pointcut.pixels import to_square
 from pointcut.weights.keys import SAM1_TRANSFORMERS_RULES, SAM2_TRANSFORMERS_RULES, rename
 from pointcut.weights.load import CONFIGS, network_from
@@ -101,7 +103,8 @@ def test_memory_parts() -> None:
     pointers = torch.randn(1, 8, 64, generator=generator)
     with torch.inference_mode():
         expected, expected_positions = theirs.memory_encoder(features, mask)
-        memory, positions = net.memory.memory_encoder(features, mask)
+        memory = net.memory.memory_encoder(features, mask)
+        positions = sine_grid(64, 64, 64, memory.device)[None]
         close(memory, expected, "memory")
         close(positions, expected_positions, "positions of the memory")
 
@@ -116,7 +119,9 @@ def test_memory_parts() -> None:
             memory_posision_embeddings=bank_place.transpose(0, 1),
             num_object_pointer_tokens=8,
         )
-        got = net.memory.memory_attention(net.memory.memory_attention.begin(cells, place), bank, bank_place, pointers=8)
+        where = torch.cat([torch.arange(4096), torch.full((8,), 4096)])
+        attention = net.memory.memory_attention
+        got = attention(attention.begin(cells, place), Recollection(bank, bank_place, where))
     close(got, want.reshape(got.shape) if want.shape[0] == 1 else want.transpose(0, 1).reshape(got.shape), "memory attention")
 
 

@@ -229,6 +229,57 @@ def test_objects_through_the_network_together_are_the_same(nano: pointcut.Segmen
         np.testing.assert_allclose(other, one, atol=2e-3)
 
 
+def test_the_next_frame_is_begun_early(film: Path, nano: pointcut.Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, which is never to wait for what becomes of the frame before."""
+    begun: list[int] = []
+
+    def followed(early: bool) -> dict[int, np.ndarray]:
+        tracker = nano.track(film)
+        assert not tracker._looks_ahead, "on a CPU it would only come later"
+        tracker._looks_ahead = early
+        read = tracker.engine.encode
+        monkeypatch.setattr(type(tracker.engine), "encode", lambda _, square: begun.append(len(begun)) or read(square))
+        tracker.prompt(24, 1, boxes=(35, 29, 73, 67))
+        answers = {}
+        for frame in tracker.run():
+            answers[frame.index] = frame.segments.logits
+            assert len(begun) == min(len(answers) + early, 6), "each once"
+            if frame.index == 27:
+                tracker.prompt(27, 1, points=[(57, 48)])
+        answers |= {-frame.index: frame.segments.logits for frame in tracker.run(24, 22, reverse=True)}
+        monkeypatch.undo()
+        begun.clear()
+        return answers
+
+    one, other = followed(False), followed(True)
+    assert list(one) == list(other) == [*range(24, 30), -24, -23, -22]
+    for index in one:
+        np.testing.assert_array_equal(other[index], one[index])
+
+
+def test_a_frame_is_given_before_the_next_one_fails(tmp_path: Path, nano: pointcut.Segmenter) -> None:
+    for number in range(3):
+        Image.fromarray(ball(number)).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    for early in (False, True):
+        tracker = nano.track(tmp_path)
+        tracker._looks_ahead = early
+        tracker.prompt(0, 1, mask=truth(0))
+        run = tracker.run()
+        assert [next(run).index, next(run).index] == [0, 1]
+        with pytest.raises(InputError, match=r"2\.png"):
+            next(run)
+
+
+def test_a_stream_is_not_asked_for_what_has_yet_to_happen(nano: pointcut.Segmenter) -> None:
+    given = []
+    tracker = nano.track(given.append(i) or ball(i) for i in range(9))
+    tracker._looks_ahead = not tracker.frames.live
+    tracker.prompt(0, 1, mask=truth(0))
+    assert next(tracker.run()).index == 0
+    assert given == [0]
+
+
 def test_wrong_prompts_are_explained(nano: pointcut.Segmenter) -> None:
     tracker = nano.track([ball(0), ball(1)])
     with pytest.raises(InvalidPrompt, match="outside the picture"):

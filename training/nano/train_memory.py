@@ -26,11 +26,11 @@ from clips import ClipBatches, Clips
 from losses import mask_losses, target_of, true_ious
 from pointcut.images import MEAN, STD
 from pointcut.nets.decoder import ImageFeatures
+from pointcut.nets.following import ABSENT
 from pointcut.nets.memory import MASK_SCALE, MASK_SHIFT, Memory
 from pointcut.nets.prompts import FOREGROUND, PADDING, Prompts
 from pointcut.nets.sam2 import NANO, Sam2
 from pointcut.segment.devices import keep_freed_memory
-from pointcut.video.engine import ABSENT
 from train import attention_kernel, begin_with, narrower
 
 TAUGHT = ("memory.", "mask_decoder.pred_obj_score_head.")
@@ -198,7 +198,8 @@ def tracking_loss(net: Sam2, memory: Memory, clips: Clips, rng: np.random.Genera
         slots = [(0, bank[0]), *((t - i, bank[i]) for i in range(1, t))]
         times = [(t - i, pointers[i]) for i in range(t)]
         begun = memory.begin(each[t].embedding)
-        embedding = memory.recall(begun, seen.embedding.shape[2:], slots, times, 15)
+        size = seen.embedding.shape[2:]
+        embedding = memory.recall(begun, size, memory.recollect(size, slots, times, 15))
         logits, scores, tokens, presence = candidates(net, each[t]._replace(embedding=embedding), nothing, [1, 2, 3])
         target = target_of(clips.masks[:, t])
         present = (clips.masks[:, t] == 1).flatten(1).any(1).float()  # (B,)

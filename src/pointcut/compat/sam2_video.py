@@ -22,12 +22,13 @@ from torch import Tensor
 
 from ..components import fill_small
 from ..errors import InputError
-from ..nets.decoder import upsample
+from ..nets.decoder import ImageSide, upsample
+from ..nets.following import ABSENT
 from ..nets.promptable import Promptable
 from ..nets.prompts import BOTTOM_RIGHT, TOP_LEFT, Prompts
 from ..pixels import frame_to_square, rough_to_square
 from ..video.bank import FrameMemory, MemoryBank
-from ..video.engine import ABSENT, EncodedFrame, Engine
+from ..video.engine import Engine
 from ..video.frames import Frames, open_frames
 from ..weights import specs
 from ..weights.load import locate
@@ -186,7 +187,7 @@ class SAM2VideoPredictor:
             for index, (conditions, answer) in thing.pending.items():
                 known = answer
                 if known.memory is None:
-                    known = self.engine.remember(self._frame(inference_state, index), answer, prompted=True)
+                    known = self.engine.remember(self._frame(inference_state, index), answer)
                 (thing.bank.prompted if conditions else thing.bank.tracked)[index] = known
                 if self.clear_non_cond_mem_around_input:
                     thing.bank.clear_around(index)
@@ -273,7 +274,7 @@ class SAM2VideoPredictor:
             objects[obj_id] = TrackedObject(MemoryBank(self.engine.memory.config.slots))
         return objects[obj_id]
 
-    def _frame(self, state: State, index: int) -> EncodedFrame:
+    def _frame(self, state: State, index: int) -> ImageSide:
         cached = state["cached_features"]
         if index not in cached:
             cached.clear()

@@ -5,12 +5,13 @@ In this order a square of 2^n x 2^n tokens is a run of 4^n, so cutting into wind
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .positions import computed_once
 
 
 def to_parts(maps: Tensor, halvings: int) -> Tensor:
@@ -74,7 +75,7 @@ def taken(rows: Tensor, index: Tensor) -> Tensor:
     return rows.index_select(1, index)
 
 
-@lru_cache(maxsize=16)
+@computed_once(16)
 def windows_of(cells: tuple[int, int], halvings: int, side: int, device: torch.device) -> Windows:
     """Windows of side x side over a map of h * 2^n by w * 2^n tokens, padded below and to the right."""
     height, width = (n * 2**halvings for n in cells)

@@ -41,27 +41,39 @@ WARM_UP = 3
 class Compiled(Generic[Outputs]):
     """A step that takes and gives tensors, compiled for each shape of its inputs. Safe to use from several threads."""
 
-    def __init__(self, step: Callable[..., Outputs], backend: str) -> None:
-        self.step: Callable[..., Outputs] = torch.compile(step, dynamic=False, fullgraph=True, backend=backend)
+    def __init__(self, step: Callable[..., Outputs], backend: str, any_length: dict[int, int] | None = None) -> None:
+        """any_length: of which inputs which axis may have any length without being compiled anew."""
+        self.compiled: Callable[..., Outputs] = torch.compile(step, dynamic=False, fullgraph=True, backend=backend)
+        self.any_length = any_length or {}
         self.recordings: dict[tuple[object, ...], Recording[Outputs]] = {}
+        self.pool: torch.cuda._POOL_HANDLE | None = None
         self.lock = Lock()
 
     def __call__(self, *inputs: Tensor) -> Outputs:
-        config = torch._dynamo.config  # each thread has its own
-        config.recompile_limit = max(SHAPES, config.recompile_limit)
         if inputs[0].device.type != "cuda":
-            return self.step(*inputs)
+            return self.run(*inputs)
         key = tuple((x.shape, x.dtype) for x in inputs)
         with self.lock, torch.cuda.device(inputs[0].device):
             if key not in self.recordings:
-                self.recordings[key] = Recording(self.step, inputs)
+                self.pool = self.pool or torch.cuda.graph_pool_handle()
+                self.recordings[key] = Recording(self.run, inputs, self.pool)
             return self.recordings[key].play(inputs)
+
+    def run(self, *inputs: Tensor) -> Outputs:
+        config = torch._dynamo.config  # each thread has its own
+        config.recompile_limit = max(SHAPES, config.recompile_limit)
+        for place, axis in self.any_length.items():
+            torch._dynamo.mark_dynamic(inputs[place], axis)
+        return self.compiled(*inputs)
 
 
 class Recording(Generic[Outputs]):
-    """A step as a CUDA graph: it reads its inputs and leaves its outputs in the same places every time."""
+    """A step as a CUDA graph: it reads its inputs and leaves its outputs in the same places every time.
 
-    def __init__(self, step: Callable[..., Outputs], inputs: Sequence[Tensor]) -> None:
+    Recordings of one step share a pool of memory: they are played one at a time, and what one leaves is copied before the next.
+    """
+
+    def __init__(self, step: Callable[..., Outputs], inputs: Sequence[Tensor], pool: torch.cuda._POOL_HANDLE) -> None:
         self.inputs = [x.clone() for x in inputs]
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
@@ -70,7 +82,7 @@ class Recording(Generic[Outputs]):
                 step(*self.inputs)
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # other threads may go on meanwhile
+        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):  # other threads may go on meanwhile
             self.outputs = step(*self.inputs)
 
     def play(self, inputs: Sequence[Tensor]) -> Outputs:

@@ -201,7 +201,7 @@ class MaskDecoder(nn.Module):
         own_tokens = torch.cat(own)  # (5|6, C)
         tokens = torch.cat([own_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (N, 5|6 + T, C)
         assert image.tokens is not None, "a drawn prompt has its own"
-        if self.compiled is not None:
+        if self.compiled is not None and not torch.compiler.is_compiling():
             answer = self.compiled.decode(tokens, image.tokens)
             mask_tokens, cells, scores = answer[:3]
             return Decoded(mask_tokens, cells, scores, answer[3] if self.config.object_score else None)
@@ -249,7 +249,7 @@ class MaskDecoder(nn.Module):
         return torch.stack([self.output_hypernetworks_mlps[k](tokens[:, k]) for k in which], dim=1)
 
     def _parts(self, image: ImageSide, decoded: Decoded, which: Sequence[int]) -> Tensor:
-        if self.compiled is not None:
+        if self.compiled is not None and not torch.compiler.is_compiling():
             return self.compiled.parts(image, decoded)[:, list(which)]
         rows = self.mask_rows(decoded.mask_tokens, which)
         if infers_on_cpu(rows) and len(image.features.embedding) == 1:

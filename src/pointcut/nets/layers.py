@@ -21,8 +21,11 @@ ROWS = 2048
 
 
 def infers_on_cpu(x: Tensor) -> bool:
-    """Whether steps on x may work in place and piece by piece, so that what lies between them stays in a processor's cache."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled()
+    """Whether steps on x may work in place and piece by piece, so that what lies between them stays in a processor's cache.
+
+    Not where PyTorch's compiler does that itself.
+    """
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def by_rows(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

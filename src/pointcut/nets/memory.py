@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,17 @@ class MemoryConfig:
     """SAM 2.1: object pointers carry their distance in time, projected (`obj_ptr_tpos_proj`)."""
 
 
+class Recollection(NamedTuple):
+    """What is remembered of B objects, as a frame looks at it: whole grids of cells, then the parts of object pointers."""
+
+    memory: Tensor
+    """(B, M, C_mem)."""
+    places: Tensor
+    """(1, M, C_mem): where each lies, in space or in time."""
+    cells: Tensor
+    """(M,) whole numbers: the frame's cell at the same place; S for pointers, which lie at none."""
+
+
 QUERIES, KEYS = 2048, 512
 """How many cells attend to how many memories at a time on a CPU: four megabytes of scores, which stay in its cache."""
 
@@ -47,21 +58,18 @@ class RotaryAttention(Attention):
     """Attention of one head whose queries and keys are rotated by their place in the grid."""
 
     def within(self, x: Tensor, rotations: Tensor) -> Tensor:
-        """A frame attends to itself: (B, S, C), `rotations` (S, d/2)."""
+        """A frame attends to itself: (B, S, C), `rotations` (S, d/2, 2)."""
         q, k, v = rotate(self.q_proj(x), rotations), rotate(self.k_proj(x), rotations), self.v_proj(x)
         return self.out_proj(attend(q[:, None], k[:, None], v[:, None])[:, 0])
 
-    def recall(self, x: Tensor, placed: Tensor, memory: Tensor, rotations: Tensor, unplaced: int) -> Tensor:
-        """A frame (B, S, C) attends to memories (B, M, C_mem); `placed` is the same with positions.
+    def recall(self, x: Tensor, rotations: Tensor, memory: Tensor, placed: Tensor, turns: Tensor) -> Tensor:
+        """A frame (B, S, C), `rotations` (S, d/2, 2), attends to memories (B, M, C_mem), `turns` (M, d/2, 2).
 
-        Memories are whole grids of S cells, then `unplaced` ones that are not rotated. What is gathered are the memories
-        themselves; their projection to values, four times as wide, follows: softmax(Q K') (M W) = (softmax(Q K') M) W, and as a
-        row of shares adds up to one, the values' bias passes as well.
+        `placed` are the memories with what says where they lie.
+        What is gathered are the memories themselves; their projection to values, four times as wide, follows:
+        softmax(Q K') (M W) = (softmax(Q K') M) W, and as a row of shares adds up to one, the values' bias passes as well.
         """
-        k = self.k_proj(placed)
-        grids = (k.shape[1] - unplaced) // rotations.shape[0]
-        k = torch.cat([rotate(k[:, : k.shape[1] - unplaced], rotations.repeat(grids, 1)), k[:, k.shape[1] - unplaced :]], dim=1)
-        seen = gather(rotate(self.q_proj(x), rotations), k, memory)
+        seen = gather(rotate(self.q_proj(x), rotations), rotate(self.k_proj(placed), turns), memory)
         return self.out_proj(self.v_proj(seen))
 
 
@@ -113,8 +121,8 @@ class MemoryAttentionLayer(nn.Module):
     def look(self, x: Tensor, rotations: Tensor) -> Tensor:
         return x + self.self_attn.within(self.norm1(x), rotations)
 
-    def forward(self, x: Tensor, memory: Tensor, memory_positions: Tensor, rotations: Tensor, pointers: int) -> Tensor:
-        x = x + self.cross_attn_image.recall(self.norm2(x), memory + memory_positions, memory, rotations, pointers)
+    def forward(self, x: Tensor, rotations: Tensor, memory: Tensor, placed: Tensor, turns: Tensor) -> Tensor:
+        x = x + self.cross_attn_image.recall(self.norm2(x), rotations, memory, placed, turns)
         return by_rows(lambda rows: rows + self.linear2(F.relu(self.linear1(self.norm3(rows)))), x)
 
 
@@ -128,16 +136,17 @@ class MemoryAttention(nn.Module):
 
     def begin(self, cells: Tensor, positions: Tensor) -> Tensor:
         """What comes before any look at a memory: (B, S, C) cells and positions -> (B, S, C), the same for all objects."""
-        return self._layers[0].look((cells + 0.1 * positions).contiguous(), self._rotations(cells))
+        return self._layers[0].look((cells + 0.1 * positions).contiguous(), self._rotations(cells)[:-1])
 
-    def forward(self, begun: Tensor, memory: Tensor, memory_positions: Tensor, pointers: int) -> Tensor:
-        """(1|B, S, C) what `begin` gives, (B, M, C_mem) memory and positions, the last `pointers` of them pointer tokens."""
-        rotations = self._rotations(begun)
-        x = begun.expand(len(memory), -1, -1)
+    def forward(self, begun: Tensor, seen: Recollection) -> Tensor:
+        """(1|B, S, C) what `begin` gives -> (B, S, C)."""
+        table = self._rotations(begun)
+        rotations, turns, placed = table[:-1], table[seen.cells], seen.memory + seen.places
+        x = begun.expand(len(seen.memory), -1, -1)
         for i, layer in enumerate(self._layers):
             if i:
                 x = layer.look(x, rotations)
-            x = layer(x, memory, memory_positions, rotations, pointers)
+            x = layer(x, rotations, seen.memory, placed, turns)
         return self.norm(x)
 
     @property
@@ -172,17 +181,14 @@ class MemoryEncoder(nn.Module):
 
     def __init__(self, config: MemoryConfig) -> None:
         super().__init__()
-        self.memory_width = config.memory_width
         self.mask_downsampler = MaskDownsampler(config.width)
         self.pix_feat_proj = nn.Conv2d(config.width, config.width, 1)
         self.fuser = Fuser(config.width, depth=2)
         self.out_proj = nn.Conv2d(config.width, config.memory_width, 1)
 
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, h, w) and (B, 1, 16h, 16w), already scaled for memory -> memory and its positions, (B|1, C_mem, h, w)."""
-        x = self.pix_feat_proj(features) + self.mask_downsampler(mask)
-        x = self.out_proj(self.fuser(x))
-        return x, sine_grid(self.memory_width, x.shape[2], x.shape[3], x.device)[None]
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """(1|B, C, h, w) and (B, 1, 16h, 16w), already scaled for memory -> (B, C_mem, h, w)."""
+        return self.out_proj(self.fuser(self.pix_feat_proj(features) + self.mask_downsampler(mask)))
 
 
 class Memory(nn.Module):
@@ -213,7 +219,7 @@ class Memory(nn.Module):
 
         Returns the memories (B, S, C_mem). It is rounded to bfloat16, as the reference stores it.
         """
-        memory, _ = self.memory_encoder(embedding, mask * MASK_SCALE + MASK_SHIFT)
+        memory = self.memory_encoder(embedding, mask * MASK_SCALE + MASK_SHIFT)
         if self.config.embeds_absence:
             memory = memory + (1 - present)[..., None, None] * self.no_obj_embed_spatial[..., None, None]
         return memory.flatten(2).transpose(1, 2).to(torch.bfloat16)
@@ -226,38 +232,42 @@ class Memory(nn.Module):
         positions = sine_grid(channels, height, width, embedding.device).flatten(1).T[None]
         return self.memory_attention.begin(cells.to(dtype), positions.to(dtype))
 
-    def recall(
+    def recollect(
         self,
-        begun: Tensor,
         size: tuple[int, int],
         memories: Sequence[tuple[int, Tensor]],
         pointers: Sequence[tuple[int, Tensor]],
         most: int,
-    ) -> Tensor:
-        """A frame, conditioned on what is remembered of B objects: its embedding for each of them (B, C, h, w).
+    ) -> Recollection:
+        """What is remembered of B objects, side by side.
 
-        begun: (1|B, S, C) of `begin`. size: h and w.
-        memories: (slot, (B, S, C_mem)): slot 0 for prompted frames, then 1 for the frame before this to 6 for the sixth before.
-        pointers: (how many frames ago, (B, C)); times are relative to `most`.
+        size: h and w of the frame. memories: (slot, (B, S, C_mem)): slot 0 for prompted frames, then 1 for the frame before
+        this to 6 for the sixth before. pointers: (how many frames ago, (B, C)); times are relative to `most`.
         """
-        channels, narrow = begun.shape[2], self.config.memory_width
-        where = sine_grid(narrow, *size, begun.device).flatten(1).T[None]  # (1, S, C_mem)
-        slots = self.maskmem_tpos_enc[
-            :, 0
-        ]  # (slots, 1, C_mem); prompted frames have the last, the frame before the last but one...
+        device, (channels, narrow) = self.no_obj_ptr.device, (self.config.width, self.config.memory_width)
+        where = sine_grid(narrow, *size, device).flatten(1).T[None]  # (1, S, C_mem)
+        slots = self.maskmem_tpos_enc[:, 0]  # (slots, 1, C_mem): the last of prompted frames, the first of the frame before...
         parts = [memory for _, memory in memories]
         places = [where + slots[slot - 1] for slot, _ in memories]
+        cells = [torch.arange(where.shape[1], device=device)] * len(memories)
         if pointers:
             split = channels // narrow  # a pointer is as long as several memories are wide
             tokens = torch.stack([pointer for _, pointer in pointers], dim=1)  # (B, P, C)
             parts.append(tokens.reshape(len(tokens), -1, narrow))
-            times = torch.tensor([float(ago) for ago, _ in pointers], device=begun.device) / most
+            times = torch.tensor([float(ago) for ago, _ in pointers], device=device) / most
             if self.config.pointer_times:
                 place = self.obj_ptr_tpos_proj(sine_times(times, channels))
             else:
                 place = tokens.new_zeros(len(pointers), narrow)
             places.append(place.repeat_interleave(split, dim=0)[None])
-        memory = torch.cat([part.to(begun.dtype) for part in parts], dim=1)
-        unplaced = len(pointers) * (channels // narrow)
-        seen = self.memory_attention(begun, memory, torch.cat(places, dim=1).to(begun.dtype), unplaced)
-        return seen.float().transpose(1, 2).unflatten(2, size)
+            cells.append(torch.full((split * len(pointers),), where.shape[1], device=device))
+        dtype = self.memory_attention.norm.weight.dtype
+        memory = torch.cat([part.to(dtype) for part in parts], dim=1)
+        return Recollection(memory, torch.cat(places, dim=1).to(dtype), torch.cat(cells))
+
+    def recall(self, begun: Tensor, size: tuple[int, int], seen: Recollection) -> Tensor:
+        """A frame, conditioned on what is remembered of B objects: its embedding for each of them (B, C, h, w).
+
+        begun: (1|B, S, C) of `begin`. size: h and w.
+        """
+        return self.memory_attention(begun, seen).float().transpose(1, 2).unflatten(2, size)

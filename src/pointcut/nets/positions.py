@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable, Hashable
+from functools import lru_cache, wraps
+from typing import TypeVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def computed_once(most: int) -> Callable[[Function], Function]:
+    """Decorates what always gives the same: the last `most` results are kept. PyTorch's compiler gets the steps themselves."""
+
+    def decorate(function: Function) -> Function:
+        kept = lru_cache(maxsize=most)(function)
+
+        @wraps(function)
+        def result(*arguments: Hashable) -> object:
+            return function(*arguments) if torch.compiler.is_compiling() else kept(*arguments)
+
+        return cast("Function", result)
+
+    return decorate
 
 
 class FourierPositions(nn.Module):
@@ -48,7 +68,7 @@ def wake_sines() -> None:
     torch.zeros(1).cos()
 
 
-@lru_cache(maxsize=4)
+@computed_once(4)
 def sine_grid(width: int, rows: int, columns: int, device: torch.device, temperature: float = 10000.0) -> Tensor:
     """Sine position encodings of a grid, normalised to 2 pi: (C, H, W), the rows' half first.
 
@@ -79,9 +99,11 @@ def sine_times(times: Tensor, width: int, temperature: float = 10000.0) -> Tenso
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
-@lru_cache(maxsize=4)
+@computed_once(4)
 def axial_rotations(width: int, rows: int, columns: int, device: torch.device, theta: float = 10000.0) -> Tensor:
-    """Unit complex numbers that rotate pairs of channels by a grid cell's place: (H*W, C/2), columns' half first.
+    """What turns pairs of channels by a grid cell's place, as cosine and sine: (H*W + 1, C/2, 2), columns' half first.
+
+    The row behind the last cell turns nothing: it is for what lies nowhere.
 
     Sources: Su et al., RoFormer; Heo et al., "Rotary Position Embedding for Vision Transformer", section 3.2;
     https://github.com/facebookresearch/sam2/blob/main/sam2/modeling/position_encoding.py
@@ -89,11 +111,16 @@ def axial_rotations(width: int, rows: int, columns: int, device: torch.device, t
     frequency = 1.0 / theta ** (torch.arange(0, width, 4, device=device).float() / width)  # (C/4,)
     index = torch.arange(rows * columns, device=device)
     x, y = (index % columns).float(), (index // columns).float()
-    angle = torch.cat([torch.outer(x, frequency), torch.outer(y, frequency)], dim=-1)
-    return torch.polar(torch.ones_like(angle), angle)
+    angle = F.pad(torch.cat([torch.outer(x, frequency), torch.outer(y, frequency)], dim=-1), (0, 0, 0, 1))
+    return torch.stack([angle.cos(), angle.sin()], dim=-1)
 
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Rotates neighbouring channel pairs of (..., T, d) by (T, d/2)."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotations).flatten(-2).to(x.dtype)
+    """Turns neighbouring channel pairs of (..., T, d) by (T, d/2, 2)."""
+    pairs = x.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # the compiler joins these steps, but knows no complex numbers
+        (a, b), (cosine, sine) = pairs.unbind(-1), rotations.unbind(-1)
+        turned = torch.stack([a * cosine - b * sine, a * sine + b * cosine], dim=-1)
+    else:
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(rotations))
+    return turned.flatten(-2).to(x.dtype)

@@ -137,14 +137,18 @@ class Promptable(nn.Module, ABC):
         self.parameter_count = sum(parameter.numel() for parameter in self.parameters())
         wake_sines()
 
-    def settle(self, arithmetic: torch.dtype, release: Callable[[Tensor], None] = keep) -> None:
+    def settle(self, arithmetic: torch.dtype, release: Callable[[Tensor], None] = keep, *, compiler: str | None = None) -> None:
         """The last step before inference: how images are encoded, with weights packed for the processor.
 
         arithmetic: a floating type; or int8, which stands for float32 where wide linear layers multiply bytes (int8.py).
         Prompts are always answered in float32. `release` is called with each weight that another took the place of.
+        compiler: PyTorch's name of one, to make graphs of the steps (compiled.py) instead: it packs weights itself.
         """
         self.arithmetic = arithmetic
         narrow(self.image_encoder, self.encoding_dtype, release)
+        if compiler is not None:
+            self.compile_steps(compiler)
+            return
         if arithmetic == torch.int8:
             pack(self.image_encoder, release, with_bytes)
             if not any(isinstance(layer, Int8Linear) for layer in self.image_encoder.modules()):
@@ -154,7 +158,7 @@ class Promptable(nn.Module, ABC):
         if self.mask_decoder.config.fuser_depth:
             pack(self.mask_decoder.prompt_fuser, release)
 
-    def compile_steps(self, backend: str = "inductor") -> None:
-        """Encoding and answering as compiled graphs (compiled.py), after `settle`. backend: PyTorch's name of a compiler."""
-        self.image_encoder.forward = compiled_encoder(self.image_encoder.forward, backend)
-        self.mask_decoder.compiled = CompiledDecoder(self.mask_decoder, backend)
+    def compile_steps(self, compiler: str) -> None:
+        """What `settle` does instead of packing."""
+        self.image_encoder.forward = compiled_encoder(self.image_encoder.forward, compiler)
+        self.mask_decoder.compiled = CompiledDecoder(self.mask_decoder, compiler)

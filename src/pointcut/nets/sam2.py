@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from .convnet import ConvNet, ConvNetConfig
-from .decoder import DecoderConfig, ImageFeatures, MaskDecoder
+from .decoder import DecoderConfig, ImageFeatures, ImageSide, MaskDecoder, upsample
+from .following import ABSENT, CompiledFollowing, Found
 from .hiera import Hiera, HieraConfig
-from .memory import Memory, MemoryConfig
+from .memory import Memory, MemoryConfig, Recollection
 from .neck import FpnNeck, ImageEncoder
 from .packing import keep, narrow, pack
 from .promptable import Promptable
-from .prompts import PromptConfig, PromptEncoder
+from .prompts import PADDING, PromptConfig, PromptEncoder, Prompts
 
 
 @dataclass(frozen=True)
@@ -74,17 +76,24 @@ class Sam2(Promptable):
         self.image_encoder = ImageEncoder(trunk, FpnNeck(config.trunk.widths, width))
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width))
         self.memory = Memory(config.memory) if config.memory else None
+        self.compiled: CompiledFollowing | None = None
 
     def bake(self) -> None:
         super().bake()
         self.image_encoder.trunk.bake(self.input_size)
 
-    def settle(self, arithmetic: torch.dtype, release: Callable[[Tensor], None] = keep) -> None:
+    def settle(self, arithmetic: torch.dtype, release: Callable[[Tensor], None] = keep, *, compiler: str | None = None) -> None:
         self.image_encoder.merge((self.mask_decoder.conv_s0, self.mask_decoder.conv_s1))
-        super().settle(arithmetic, release)
+        super().settle(arithmetic, release, compiler=compiler)
         if self.memory is not None:
             narrow(self.memory.memory_attention, self.encoding_dtype, release)
-            pack(self.memory.memory_encoder, release)
+            if compiler is None:
+                pack(self.memory.memory_encoder, release)
+
+    def compile_steps(self, compiler: str) -> None:
+        super().compile_steps(compiler)
+        if self.memory is not None:
+            self.compiled = CompiledFollowing(self, compiler)
 
     def encode(self, pixels: Tensor) -> ImageFeatures:
         return self.unremembered(self.encode_frame(pixels))
@@ -99,3 +108,55 @@ class Sam2(Promptable):
         if not self.image_encoder.merged:
             fine, middle = self.mask_decoder.conv_s0(fine), self.mask_decoder.conv_s1(middle)
         return ImageFeatures(coarse, (fine, middle))
+
+    def ready(self, frame: ImageFeatures) -> ImageSide:
+        """A video's frame, ready for embeddings that something was remembered in; all objects share it."""
+        return ImageSide(frame, None, *self.mask_decoder.finer_parts(frame), self.prompt_encoder.dense_positions())
+
+    def unprompted(self) -> Prompts:
+        """The prompt of a frame about which nothing is said: one point that is none."""
+        return Prompts(torch.zeros(1, 1, 2, device=self.device), torch.full((1, 1), PADDING, device=self.device))
+
+    def find(self, frame: ImageSide, embedding: Tensor, prompt: Prompts, multimask: bool) -> Found:
+        """One prompt, asked of each embedding (N, C, h, w) of a frame: N answers, of three candidates the best."""
+        decoder, tokens = self.mask_decoder, self.prompt_encoder(prompt)
+        dense = self.prompt_encoder.no_mask_embed.weight[:, :, None, None] if tokens.dense is None else tokens.dense
+        cells = decoder.tokens_of(embedding, dense, frame.positions)
+        side = frame._replace(features=frame.features._replace(embedding=embedding), tokens=cells)
+        masks = decoder.masks(side, decoder.decode(side, tokens.sparse.expand(len(embedding), -1, -1)), multimask)
+        assert masks.object_score is not None, "a network that tracks tells whether the object is there"
+        rows, best = torch.arange(len(embedding), device=embedding.device), masks.scores.argmax(1)
+        there = masks.object_score > 0  # (N, 1)
+        logits = torch.where(there[..., None, None], masks.logits[rows, best][:, None], ABSENT)
+        pointer = self.remembering.pointer(masks.tokens[rows, best], there.float())
+        return Found(logits, masks.object_score, pointer, masks.scores[rows, best])
+
+    def memorise(self, frame: ImageSide, logits: Tensor, present: Tensor, *, binary: bool) -> Tensor:
+        """Masks (N, 1, 4h, 4w) and presence (N, 1) of N objects on a frame -> their memories (N, S, C_mem).
+
+        binary: whether a mask is remembered as 0 and 1 instead of as probabilities.
+        """
+        mask = upsample(logits, (self.input_size, self.input_size))
+        mask = (mask > 0).float() if binary else mask.sigmoid()
+        return self.remembering.remember(frame.features.embedding, mask, (present > 0).float())
+
+    def follow(self, frame: ImageSide, begun: Tensor, seen: Recollection) -> tuple[Found, Tensor]:
+        """N objects on a frame about which nothing is said of them, and their memories of it (N, S, C_mem).
+
+        begun: what `Memory.begin` makes of the frame.
+        """
+        height, width = frame.features.embedding.shape[2:]
+        embedding = self.remembering.recall(begun, (height, width), seen)
+        found = self.find(frame, embedding, self.unprompted(), multimask=True)
+        return found, self.memorise(frame, found.logits, found.present, binary=False)
+
+    def follower(self, frame: ImageSide) -> Callable[[Recollection], tuple[Found, Tensor]]:
+        """`follow` on one frame: what all objects share of it is computed once, or compiled with the rest."""
+        if self.compiled is not None:
+            return partial(self.compiled, frame)
+        return partial(self.follow, frame, self.remembering.begin(frame.features.embedding))
+
+    @property
+    def remembering(self) -> Memory:
+        assert self.memory is not None, "a network for images only"
+        return self.memory

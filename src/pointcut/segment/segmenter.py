@@ -128,9 +128,7 @@ def load(
     encoded_in = arithmetic(chosen, precision, auto_is_fast=network.name in FAST_ENOUGH)
     if compiled and encoded_in == torch.int8:
         encoded_in = torch.float32  # the compiler takes such layers only from graphs of its own making
-    net.settle(encoded_in, MappedWeights().release)
-    if compiled:
-        net.compile_steps()
+    net.settle(encoded_in, MappedWeights().release, compiler="inductor" if compiled else None)
     return Segmenter(Encoder(net, network.name))
 
 

@@ -27,14 +27,14 @@ class FrameMemory:
     """(1, 1) logit that the object is there."""
     pointer: Tensor
     """(1, C)."""
-    score: float
-    """The IoU with the true mask that the model expects, 0..1."""
+    score: Tensor
+    """(1,): the IoU with the true mask that the model expects, 0..1; where the network is, for to ask a GPU is to wait."""
     memory: Tensor | None = None
     """(1, S, C_mem) bfloat16; None until the user has finished with the frame, or once it is too old to be looked at."""
 
 
 class Recalled(NamedTuple):
-    """What a frame looks at, of one object or of several; arguments of `Memory.recall`."""
+    """What a frame looks at, of one object or of several; arguments of `Memory.recollect`."""
 
     memories: list[tuple[int, Tensor]]
     pointers: list[tuple[int, Tensor]]

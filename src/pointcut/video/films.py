@@ -55,6 +55,7 @@ class FilmFrames(Frames):
         self.kept: OrderedDict[int, tuple[np.ndarray, float | None]] = OrderedDict()
         self._decoder: Iterator[tuple[np.ndarray, float | None]] | None = None
         self._next = 0
+        self._end: int | None = None
         try:
             self[0]
         except IndexError:
@@ -80,7 +81,7 @@ class FilmFrames(Frames):
             return self._next  # it breaks off: what was decoded so far is what is sure
 
     def _at(self, index: int) -> tuple[np.ndarray, float | None]:
-        if index < 0:
+        if index < 0 or (self._end is not None and index >= self._end):
             raise IndexError(index)
         if index in self.kept:
             return self.kept[index]
@@ -94,7 +95,7 @@ class FilmFrames(Frames):
                 self.kept.popitem(last=False)
             if self._next > index:
                 return self.kept[index]
-        self._decoder = None
+        self._decoder, self._end = None, self._next
         if self.count is None:
             self.count = self._next
         raise IndexError(index)

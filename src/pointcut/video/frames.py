@@ -36,6 +36,8 @@ class Frames(ABC):
     """How many there are, where that is known beforehand."""
     rate: float | None = None
     """Frames a second, on average, where that is known."""
+    live = False
+    """Whether the next frame may still have to happen: it is not asked for before this one is answered."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> np.ndarray:
@@ -63,6 +65,8 @@ class ListedFrames(Frames):
 
 class StreamedFrames(Frames):
     """Frames that come one after another: the next ones, and the last few again."""
+
+    live = True
 
     def __init__(self, stream: Iterable[np.ndarray]) -> None:
         self.stream = iter(stream)

@@ -19,16 +19,16 @@ from numpy.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..errors import InputError, InvalidPrompt
+from ..errors import InputError, InvalidPrompt, PointcutError
 from ..files import replacing
 from ..images import Frame
-from ..nets.decoder import stability
+from ..nets.decoder import ImageSide, stability
 from ..nets.promptable import Promptable
 from ..pixels import drawn, frame_to_square, prompts_to_model, rough_to_square
 from ..prompts import PointsLike, parse_prompts
 from ..segments import Segments
 from .bank import FrameMemory, MemoryBank
-from .engine import EncodedFrame, Engine
+from .engine import Engine
 from .frames import Frames, FrameSource, open_frames
 
 
@@ -68,8 +68,9 @@ class Tracker:
         self.engine = Engine.of(net, name)
         self.frames: Frames = open_frames(source)
         self._things: dict[int, _Thing] = {}
-        self._last: tuple[int, EncodedFrame] | None = None
+        self._kept: dict[int, ImageSide] = {}
         self._backwards = False
+        self._looks_ahead = self.engine.net.device.type != "cpu" and not self.frames.live
 
     @property
     def objects(self) -> list[int]:
@@ -111,7 +112,7 @@ class Tracker:
                 said = prompts_to_model(prompts, self._place(image), self.engine.net)
                 previous, count = thing.bank.at(frame), self.frames.count
                 found = self.engine.answer(encoded, said, previous, bank, frame, count, self._backwards)
-            thing.bank.prompted[frame] = self.engine.remember(encoded, found, prompted=True)
+            thing.bank.prompted[frame] = self.engine.remember(encoded, found)
         thing.bank.tracked.pop(frame, None)
         self._things[object_id] = thing
         return self._segments(image, [(object_id, found)])
@@ -125,14 +126,14 @@ class Tracker:
         if not self._things:
             raise InputError("nothing to follow yet: point at something first (Tracker.prompt)")
         index = min(i for thing in self._things.values() for i in thing.bank.prompted) if start is None else start
-        while self._wanted(index, end, reverse):
+        image = self._wanted(index, end, reverse)
+        while image is not None:
             self._backwards = reverse
-            try:
-                image = self.frames[index]
-            except IndexError:
-                return
-            yield self._step(index, image)
-            index += -1 if reverse else 1
+            found = self._follow(index, image)
+            later = index + (-1 if reverse else 1)
+            ahead = self._ahead(later, end, reverse) if self._looks_ahead else None
+            yield TrackedFrame(index, self.frames.seconds(index), self._segments(image, found))
+            index, image = later, self._wanted(later, end, reverse) if ahead is None else ahead
 
     def remove(self, object_id: int) -> None:
         """Forgets an object. Raises InputError if there is none of that id."""
@@ -152,7 +153,7 @@ class Tracker:
             for kind, known in (("prompted", thing.bank.prompted), ("tracked", thing.bank.tracked)):
                 for frame, one in known.items():
                     name = f"{object_id}/{kind}/{frame}"
-                    scores[f"{kind}/{frame}"] = one.score
+                    scores[f"{kind}/{frame}"] = float(one.score)
                     for part in ("logits", "present", "pointer", "memory"):
                         value = getattr(one, part)
                         if value is not None:
@@ -178,18 +179,31 @@ class Tracker:
                 kind, _, frame = place.partition("/")
                 name = f"{object_id}/{place}"
                 logits, present, pointer = (tensors[f"{name}/{part}"] for part in ("logits", "present", "pointer"))
-                one = FrameMemory(logits, present, pointer, score, tensors.get(f"{name}/memory"))
+                one = FrameMemory(logits, present, pointer, torch.tensor([score], device=device), tensors.get(f"{name}/memory"))
                 getattr(bank, kind)[int(frame)] = one
             self._things[int(object_id)] = _Thing(bank, set(told["seen"]))
         return metadata
 
-    @staticmethod
-    def _wanted(index: int, end: int | None, reverse: bool) -> bool:
-        if reverse:
-            return index >= (end or 0)
-        return end is None or index < end
+    def _wanted(self, index: int, end: int | None, reverse: bool) -> np.ndarray | None:
+        """A frame that is still to be followed; None beyond the last."""
+        if index < (end or 0) if reverse else end is not None and index >= end:
+            return None
+        try:
+            return self.frames[index]
+        except IndexError:
+            return None
 
-    def _step(self, index: int, image: np.ndarray) -> TrackedFrame:
+    def _ahead(self, index: int, end: int | None, reverse: bool) -> np.ndarray | None:
+        """The next frame, read and handed to a GPU that is busy with this one still, before this one's masks are waited for."""
+        try:
+            image = self._wanted(index, end, reverse)
+        except PointcutError:  # it is said when its turn has come
+            return None
+        if image is not None:
+            self._encoded(index, image)
+        return image
+
+    def _follow(self, index: int, image: np.ndarray) -> list[tuple[int, FrameMemory]]:
         found = []
         things = list(self._things.items())
         followed = [thing.bank for _, thing in things if index not in thing.bank.prompted]
@@ -204,7 +218,7 @@ class Tracker:
                 thing.bank.forget(index, self._backwards)
                 thing.seen.add(index)
                 found.append((object_id, known))
-        return TrackedFrame(index, self.frames.seconds(index), self._segments(image, found))
+        return found
 
     def _image(self, index: int) -> np.ndarray:
         try:
@@ -213,12 +227,14 @@ class Tracker:
             last = f"; the last is {self.frames.count - 1}" if self.frames.count else ""
             raise InputError(f"there is no frame {index}{last}") from None
 
-    def _encoded(self, index: int, image: np.ndarray) -> EncodedFrame:
-        if self._last is None or self._last[0] != index:
+    def _encoded(self, index: int, image: np.ndarray) -> ImageSide:
+        if index not in self._kept:
+            while len(self._kept) > self._looks_ahead:  # the frame before stays where the next one is begun early
+                del self._kept[next(iter(self._kept))]
             with torch.inference_mode():
                 square = frame_to_square(image, self.engine.net.input_size, self.engine.net.device)
-                self._last = index, self.engine.encode(square)
-        return self._last[1]
+                self._kept[index] = self.engine.encode(square)
+        return self._kept[index]
 
     def _place(self, image: np.ndarray) -> Frame:
         return Frame(image.shape[0], image.shape[1], self.engine.net.input_size, "squash")
@@ -231,7 +247,7 @@ class Tracker:
         return Segments(
             image,
             stored=masks,
-            scores=np.array([one.score for _, one in found], np.float32),
+            scores=torch.cat([one.score for _, one in found]).cpu().numpy(),
             stability=steady.cpu().numpy(),
             logits=logits[:, 0].cpu().numpy(),
             objects=np.array([object_id for object_id, _ in found]),
