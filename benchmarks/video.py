@@ -1,9 +1,10 @@
-"""Times tracking: `python benchmarks/video.py [--frames N] [--threads N] [--rounds N]`, and `--flat N` for memory.
+"""Times tracking: `python benchmarks/video.py [--frames N] [--threads N] [--rounds N] [--device cuda]`, and `--flat N`.
 
-SAM 2.1 tiny with random weights, one object pointed at once, here (exact and fast) and in `transformers` (`Sam2VideoModel`),
-each in a process of its own, in turn. What counts are the frames with a full memory (seven memories): the median of those from
-the eighth on, from picture to mask. The masks are compared. `--flat` follows an object with the built-in model through that
-many drawn frames, and prints the process's memory on the way.
+SAM 2.1 tiny with random weights, one object pointed at once, here (exact and fast; on a GPU also compiled) and in
+`transformers` (`Sam2VideoModel`), each in a process of its own, in turn. Ours goes from a film (H.264) to run lengths, theirs
+from pictures in memory to low-resolution masks. What counts are the frames with a full memory (seven memories; on a GPU also
+sixteen pointers, after which nothing is compiled any more): their median. The masks are compared. `--flat` follows an object
+with the built-in model through that many drawn frames, and prints the process's memory on the way.
 """
 
 from __future__ import annotations
@@ -23,9 +24,15 @@ import numpy as np
 from pointcut.bench import machine, resident_megabytes
 from speed import photograph, randomise
 
-FULL = 8
-"""The first frame with seven memories."""
-CONTENDERS = {"exact": "Pointcut", "fast": "Pointcut, fast", "transformers": "transformers"}
+FULL = {"cpu": 8, "cuda": 17}
+"""The first frame from which on nothing grows."""
+CONTENDERS = {
+    "exact": "Pointcut",
+    "fast": "Pointcut, fast",
+    "compiled": "Pointcut, compiled",
+    "fast-compiled": "Pointcut, fast, compiled",
+    "transformers": "transformers",
+}
 CLICK = (500, 300)
 
 
@@ -37,29 +44,45 @@ def clip(frames: int, size: tuple[int, int] = (960, 640)) -> Iterator[np.ndarray
         yield whole[y : y + size[1], x : x + size[0]]
 
 
-def ours(weights: Path, precision: str, frames: int) -> dict[str, object]:
+def write_film(path: Path, frames: int) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 960, 640, "yuv420p"
+        for picture in clip(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def ours(weights: Path, film: Path, way: str, device: str) -> dict[str, object]:
     from pointcut.segment.segmenter import load
 
-    tracker = load(weights, device="cpu", precision=precision).track(clip(frames))
+    precision = "fast" if way.startswith("fast") else "exact"
+    tracker = load(weights, device=device, precision=precision, compiled=way.endswith("compiled")).track(film)
     times, logits = [], []
     tracker.prompt(0, 1, points=[CLICK])
     started = time.perf_counter()
     for frame in tracker.run():
+        frame.segments.rle()
         times.append(time.perf_counter() - started)
         logits.append(frame.segments.logits)
         started = time.perf_counter()
     return {"times": times, "masks": packed(np.concatenate(logits) > 0)}
 
 
-def theirs(weights: Path, frames: int) -> dict[str, object]:
+def theirs(weights: Path, film: Path, device: str) -> dict[str, object]:
     import torch
     from transformers import Sam2VideoModel
 
-    model = Sam2VideoModel.from_pretrained(weights).eval()
+    from pointcut.video.frames import open_frames
+
+    model = Sam2VideoModel.from_pretrained(weights).eval().to(device)
     times, masks = [], []
-    for seconds, logits in reference_steps(model, list(clip(frames))):
+    frames = open_frames(film)
+    for seconds, logits in reference_steps(model, [frames[i] for i in range(frames.announced())]):
         times.append(seconds)
-        masks.append(torch.nn.functional.interpolate(logits, (256, 256))[0].numpy() > 0)
+        masks.append(torch.nn.functional.interpolate(logits.cpu(), (256, 256))[0].numpy() > 0)
     return {"times": times, "masks": packed(np.concatenate(masks))}
 
 
@@ -72,19 +95,23 @@ def reference_steps(model, pictures: list[np.ndarray]):  # transformers' own typ
     from pointcut.pixels import frame_to_square
 
     height, width = pictures[0].shape[:2]
-    session = Sam2VideoInferenceSession(video_height=height, video_width=width, dtype=torch.float32)
+    device = model.device
+    session = Sam2VideoInferenceSession(video_height=height, video_width=width, inference_device=device, dtype=torch.float32)
     session.processed_frames = {}
     point = torch.from_numpy(Frame(height, width, 1024, "squash").points_to_model(np.array([CLICK], np.float32)))
     with torch.inference_mode():
         for index, picture in enumerate(pictures):
             started = time.perf_counter()
-            session.add_new_frame(frame_to_square(picture, 1024, torch.device("cpu")), index)
+            session.add_new_frame(frame_to_square(picture, 1024, device), index)
             if index == 0:
                 inputs = {"point_coords": point[None, None], "point_labels": torch.ones(1, 1, 1, dtype=torch.int)}
                 session.add_point_inputs(session.obj_id_to_idx(1), 0, inputs)
                 session.obj_with_new_inputs = [1]
             answer = model(inference_session=session, frame_idx=index)
-            yield time.perf_counter() - started, answer.pred_masks
+            logits = answer.pred_masks
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            yield time.perf_counter() - started, logits
 
 
 def packed(masks: np.ndarray) -> str:
@@ -115,46 +142,53 @@ def flat(frames: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=11)
+    parser.add_argument("--frames", type=int, help="default: three more than until all is full; on a GPU 200")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--device", choices=FULL, default="cpu")
     parser.add_argument("--flat", type=int, metavar="FRAMES")
     parser.add_argument("--one", choices=CONTENDERS, help=argparse.SUPPRESS)
-    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.flat:
         flat(args.flat)
         return
+    frames = args.frames or FULL[args.device] + (3 if args.device == "cpu" else 200)
     if args.one:
         import torch
 
         torch.set_num_threads(args.threads)
-        result = theirs(args.weights, args.frames) if args.one == "transformers" else ours(args.weights, args.one, args.frames)
+        given = args.folder, args.folder / "film.mp4"
+        result = theirs(*given, args.device) if args.one == "transformers" else ours(*given, args.one, args.device)
         print(json.dumps(result))
         return
-    runs: dict[str, list[dict[str, list[float]]]] = {name: [] for name in CONTENDERS}
+    contenders = {name: title for name, title in CONTENDERS.items() if args.device != "cpu" or "compiled" not in name}
+    runs: dict[str, list[dict[str, list[float]]]] = {name: [] for name in contenders}
     with tempfile.TemporaryDirectory() as folder:
         video_weights(Path(folder))
+        write_film(Path(folder) / "film.mp4", frames)
         for i in range(args.rounds):
-            for name, title in CONTENDERS.items():
+            for name, title in contenders.items():
                 print(f"round {i + 1} of {args.rounds}: {title}", file=sys.stderr)
-                options = ["--one", name, "--weights", folder, "--threads", str(args.threads), "--frames", str(args.frames)]
+                options = ["--one", name, "--folder", folder, "--threads", str(args.threads), "--device", args.device]
                 run = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True, check=True)
                 runs[name].append(json.loads(run.stdout.splitlines()[-1]))
-    print(f"{machine()}, {args.threads} threads, SAM 2.1 tiny, 960x640, one object, {time.strftime('%Y-%m-%d')};")
-    print(f"{args.rounds} rounds in turn, frames {FULL} to {args.frames - 1}: median (least to most).\n")
-    print("| | seconds a frame, full memory | times as fast | pixels of the masks that differ |\n|---|---|---|---|")
-    reference, base = masks_of(runs["transformers"][0]), full_frames(runs["transformers"])
-    for name, title in CONTENDERS.items():
-        times = full_frames(runs[name])
+    first = FULL[args.device]
+    print(f"{machine(args.device)}, {args.threads} threads, SAM 2.1 tiny, 960x640, one object, {time.strftime('%Y-%m-%d')};")
+    print(f"{args.rounds} rounds in turn, frames {first} to {frames - 1}: median (least to most).\n")
+    print("| | seconds a frame, full memory | frames a second | times as fast | pixels of the masks that differ |")
+    print("|---|---|---|---|---|")
+    reference, base = masks_of(runs["transformers"][0]), times_of(runs["transformers"], first)
+    for name, title in contenders.items():
+        times = times_of(runs[name], first)
         median = statistics.median(times)
         differing = 100 * float((masks_of(runs[name][0]) ^ reference).mean())
-        shown = f"{median:.2f} ({min(times):.2f} to {max(times):.2f})"
-        print(f"| {title} | {shown} | {statistics.median(base) / median:.1f} | {differing:.4f} % |")
+        shown = f"{median:.3g} ({min(times):.3g} to {max(times):.3g})"
+        print(f"| {title} | {shown} | {1 / median:.2g} | {statistics.median(base) / median:.1f} | {differing:.4f} % |")
 
 
-def full_frames(runs: list[dict[str, list[float]]]) -> list[float]:
-    return [seconds for run in runs for seconds in run["times"][FULL:]]
+def times_of(runs: list[dict[str, list[float]]], first: int) -> list[float]:
+    return [seconds for run in runs for seconds in run["times"][first:]]
 
 
 def masks_of(run: dict[str, list[float]]) -> np.ndarray:
