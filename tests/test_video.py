@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -28,6 +29,7 @@ from pointcut.video.bank import POINTERS
 from pointcut.video.camera import DRIVERS
 from pointcut.video.engine import alike
 from pointcut.video.frames import KEPT, natural, open_frames
+from pointcut.video.pipe import PipedFilm
 
 from films import SIZE, ball, truth, write_film
 
@@ -101,6 +103,53 @@ def test_a_camera(monkeypatch: pytest.MonkeyPatch, nano: pointcut.Segmenter) -> 
     monkeypatch.delitem(DRIVERS, sys.platform)
     with pytest.raises(InputError, match="generator"):
         open_frames("camera:7")
+
+
+def piped(content: bytes, path: Path, hold: threading.Event | None = None) -> PipedFilm:
+    """A film through a real pipe, a little at a time; with `hold` the last tenth waits for it."""
+    out, into = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(into, "wb", buffering=0) as pipe:
+            for i in range(0, len(content), 500):
+                if hold is not None and i > 0.9 * len(content):
+                    hold.wait(60)
+                pipe.write(content[i : i + 500])
+
+    threading.Thread(target=feed, daemon=True).start()
+    return PipedFilm(os.fdopen(out, "rb"), path, max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize(("name", "frames"), [("ball.mkv", 30), ("ball.mp4", 30), ("ball.mp4", 9), ("ball.avi", 12)])
+def test_a_film_through_a_pipe(name: str, frames: int, tmp_path: Path) -> None:
+    """Some kinds are read as they come; an mp4 that says at its end what is in it is not."""
+    film = write_film(tmp_path / name, frames, "mpeg4" if name.endswith("avi") else "libx264")
+    there, here = open_frames(film), piped(film.read_bytes(), tmp_path / "kept")
+    assert here.count == there.count == (frames if frames < POINTERS else None)
+    for i in [*range(frames), 3]:
+        np.testing.assert_array_equal(here[i], there[i])
+        assert here.seconds(i) == there.seconds(i)
+    with pytest.raises(IndexError):
+        here[frames]
+    assert here.announced() == frames
+    assert (tmp_path / "kept").read_bytes() == film.read_bytes()
+
+
+def test_a_pipe_is_followed_while_it_lasts(tmp_path: Path, nano: pointcut.Segmenter) -> None:
+    rest = threading.Event()
+    content = write_film(tmp_path / "ball.mkv", 200).read_bytes()
+    tracker = nano.track(piped(content, tmp_path / "kept", rest))
+    tracker.prompt(0, 1, mask=truth(0))
+    assert [frame.segments.areas[0] > 0 for frame in tracker.run(end=30)] == [True] * 30
+    assert not rest.is_set()
+    rest.set()
+    np.testing.assert_allclose(tracker.frames[199], ball(199), atol=40)
+
+
+@pytest.mark.parametrize(("content", "says"), [(b"", "nothing came"), (b"no film at all, only words", "not a film")])
+def test_a_pipe_without_a_film(content: bytes, says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        piped(content, tmp_path / "kept")
 
 
 def test_rotation_is_honoured(tmp_path: Path) -> None:
@@ -347,6 +396,31 @@ def test_a_killed_job_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     assert "went on at frame" in again.stderr
     assert journal.read_bytes() == (whole / "long.track.jsonl").read_bytes()
     assert len(journal.read_text().splitlines()) == 71
+
+
+@pytest.mark.parametrize("tenths", [9, 3])
+def test_a_pipe_is_stopped(tenths: int, tmp_path: Path) -> None:
+    """As a camera's is: at Ctrl-C, at work or waiting for more, everything that was asked for is made of what came."""
+    content = write_film(tmp_path / "ball.mkv", 300).read_bytes()
+    call = [sys.executable, "-m", "pointcut", "track", "-", "--box", "0:11,29,49,67", "--out", str(tmp_path)]
+    journal = tmp_path / "stdin.track.jsonl"
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdin is not None
+        run.stdin.write(content[: len(content) * tenths // 10])
+        run.stdin.flush()
+        seen = [0]
+        while seen[-1] < 21 or (tenths == 3 and seen[-1] > seen[-2]):
+            assert run.poll() is None
+            time.sleep(2)
+            seen.append(journal.read_bytes().count(b"\n") if journal.is_file() else 0)
+        run.send_signal(signal.SIGINT)
+        written, said = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    frames = journal.read_bytes().count(b"\n") - 1
+    assert 20 <= frames < 270
+    assert f"{frames} frames; seen: object 1" in said.decode()
+    assert written.decode().split() == [str(tmp_path / f"stdin.{kind}") for kind in ("sheet.jpg", "overlay.mp4", "track.jsonl")]
+    assert open_frames(tmp_path / "stdin.overlay.mp4").announced() == frames
 
 
 def test_every_format_is_read_back(film: Path, tmp_path: Path) -> None:

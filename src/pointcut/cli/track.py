@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ..errors import InputError
 from ..files import make_folder
 from . import parse
 from .options import DeviceName, ModelName, PrecisionName
 from .output import emit, fail, say
 
 if TYPE_CHECKING:
+    from io import BufferedIOBase
+
     from ..video.job import Said
 
 BROKE_OFF = 3
@@ -23,7 +23,7 @@ BROKE_OFF = 3
 
 
 def track(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A film, or a folder of pictures; - reads a film from stdin.")],
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A film, or a folder of pictures; - follows one from stdin.")],
     point: Annotated[
         list[str] | None, typer.Option("--point", metavar="FRAME:X,Y[@ID]", help="A pixel of an object; repeat for more.")
     ] = None,
@@ -62,21 +62,33 @@ def track(
     if not said:
         raise typer.BadParameter("say what to follow: --point FRAME:X,Y, --box FRAME:X0,Y0,X1,Y1 or --mask FRAME:FILE")
 
+    from ..images import MAX_PIXELS
     from ..segment.segmenter import load
+    from ..video.frames import CAMERA
     from ..video.job import TrackJob, run_job
+    from ..video.pipe import PipedFilm
     from ..video.render import check_formats, render, summary
 
+    if str(video).startswith(CAMERA):
+        raise typer.BadParameter("a camera comes through a pipe: ffmpeg ... -f matroska - | pointcut track -   (docs/video.md)")
     names = parse.names(formats)
     check_formats(names)
     make_folder(out)
     stem = "stdin" if str(video) == "-" else video.resolve().stem
-    source = spooled(out) if str(video) == "-" else video
     segmenter = load(model, device=device, precision=precision)
-    tracker = segmenter.track(source)
+    piped = None
+    if str(video) == "-":
+        piped = PipedFilm(cast("BufferedIOBase", sys.stdin.buffer), out / "stdin.film", max_pixels=MAX_PIXELS)
+    tracker = segmenter.track(piped or video)
     job = TrackJob(str(video), segmenter.name, said, out, stem, start, end)
     last = end if end is not None else tracker.frames.count
     with typer.progressbar(length=last or 0, label=stem, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        begun = run_job(job, tracker, fresh=fresh, progress=lambda done: bar.update(done - bar.pos))
+        try:
+            begun = run_job(job, tracker, fresh=fresh, progress=lambda done: bar.update(done - bar.pos))
+        except KeyboardInterrupt:  # the usual end of what a camera sends; anything else can be gone on with
+            if piped is None or not piped.stop():
+                raise
+            begun = 0
     first = start if start is not None else min(one.frame for one in said)
     if begun > first:
         say(f"went on at frame {begun}")
@@ -94,16 +106,6 @@ def track(
     if broken:
         fail(f"{video}: breaks off after frame {figures['frames'] + first - 1} ({broken}); what came before is done")
         raise typer.Exit(BROKE_OFF)
-
-
-def spooled(folder: Path) -> Path:
-    """A film from stdin as a file in the folder: films are read more than once."""
-    path = folder / "stdin.film"
-    with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-    if not path.stat().st_size:
-        raise InputError("nothing came from stdin")
-    return path
 
 
 def gathered(points: list[str], others: list[str], boxes: list[str], masks: list[str]) -> tuple[Said, ...]:

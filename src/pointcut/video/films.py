@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ CONTAINERS = ((4, b"ftyp", "mp4"), (4, b"moov", "mp4"), (0, b"\x1a\x45\xdf\xa3",
 """Where a kind of file has which bytes, and FFmpeg's name for it. Nothing else is opened: playlists would make FFmpeg read
 other files and addresses."""
 
+
+HEAD = 16
+"""Bytes that tell what kind of file it is."""
 
 LOST = 5
 """A film that ends more than so many frames before its announced duration is broken."""
@@ -48,6 +52,9 @@ class FilmFrames(Frames):
     A file that breaks off gives the frames before that; `broken` says then what happened.
     """
 
+    keeps = KEPT
+    """Frames that are kept after they were given out."""
+
     def __init__(self, path: Path, *, max_pixels: int) -> None:
         self.path = path
         self.max_pixels = max_pixels
@@ -74,7 +81,7 @@ class FilmFrames(Frames):
         """How many frames the file holds, counted without decoding them, and no further than `most`."""
         av = pyav()
         try:
-            with self.path.open("rb") as file, self._container(av, file) as container:
+            with self._container(av) as container:
                 packets = (packet for packet in container.demux(container.streams.video[0]) if packet.size)
                 return sum(1 for _ in islice(packets, most))
         except av.FFmpegError:
@@ -91,7 +98,7 @@ class FilmFrames(Frames):
         for frame in self._decoder:
             self.kept[self._next] = frame
             self._next += 1
-            if len(self.kept) > KEPT:
+            if len(self.kept) > self.keeps:
                 self.kept.popitem(last=False)
             if self._next > index:
                 return self.kept[index]
@@ -103,7 +110,7 @@ class FilmFrames(Frames):
     def _decoded(self) -> Iterator[tuple[np.ndarray, float | None]]:
         av = pyav()
         try:
-            with self.path.open("rb") as file, self._container(av, file) as container:
+            with self._container(av) as container:
                 if not container.streams.video:
                     self.broken = "it has no picture track"
                     return
@@ -132,9 +139,12 @@ class FilmFrames(Frames):
         except av.FFmpegError as error:
             self.broken = str(error)
 
-    def _container(self, av: Any, file: IO[bytes]) -> Any:
-        head = file.read(16)
-        file.seek(0)
-        if not head:
-            raise InputError(f"{self.path}: is empty")
-        return av.open(file, format=container_of(head, str(self.path)))
+    @contextmanager
+    def _container(self, av: Any) -> Iterator[Any]:
+        with self.path.open("rb") as file:
+            head = file.read(HEAD)
+            file.seek(0)
+            if not head:
+                raise InputError(f"{self.path}: is empty")
+            with av.open(file, format=container_of(head, str(self.path))) as container:
+                yield container
