@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -127,3 +129,8 @@ def default_config(model: str) -> AutomaticConfig:
     if model == "nano":
         return AutomaticConfig(16, pred_iou_thresh=0.5, stability_score_thresh=0.7, stability_score_offset=0.5)
     return AutomaticConfig()
+
+
+def adapted_config(model: str, changes: Mapping[str, Any]) -> AutomaticConfig:
+    """The same with what was chosen instead, by name; None leaves what suits the model. Raises TypeError for unknown names."""
+    return replace(default_config(model), **{name: value for name, value in changes.items() if value is not None})

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrange import distinct, without_small_regions
-from ..automatic.config import AutomaticConfig, default_config
+from ..automatic.config import AutomaticConfig, adapted_config
 from ..describe import Describer, Describing
 from ..detect import Detector, open_detector
 from ..errors import InputError, OutputError, PointcutError, UnreadableImage
@@ -112,7 +112,7 @@ class BatchJob:
 
     @property
     def config(self) -> AutomaticConfig:
-        return AutomaticConfig(**{**vars(default_config(self.model)), **dict(self.search)})
+        return adapted_config(self.model, dict(self.search))
 
     @property
     def told(self) -> dict[str, Any]:
@@ -208,7 +208,7 @@ class Worker:
             if pointed.boxes:
                 answers += [segment_in(self.model, picture, boxes=box) for box in pointed.boxes_in(size)]
             least = self.job.config.min_mask_region_area
-            cuts = [answer.without_small_regions(least).placed.best for answer in answers]
+            cuts = [answer.best.without_small_regions(least).placed for answer in answers]
             stored, figures = [cut.rle()[0] for cut in cuts], [cut.figures(0) for cut in cuts]
             cut = Segments.read_back(black(size), stored, figures, range(len(cuts)))
             clock.lap("segment")

@@ -100,6 +100,7 @@ def auto(
     if duplicates not in ("box", "mask", "whole"):
         raise typer.BadParameter(f"--duplicates must be box, mask or whole, got {duplicates!r}")
 
+    from ..automatic.config import adapted_config
     from ..export import Record, open_writers
     from ..segment.segmenter import load
 
@@ -109,15 +110,15 @@ def auto(
         _check_tiles(names, duplicates, crop, long_side)
     segmenter = load(model, device=device, precision=precision, side=side)
     with open_writers(out, names) as writers:
-        config = search_config(
-            segmenter.name,
-            points_per_side=points,
-            pred_iou_thresh=min_score,
-            stability_score_thresh=min_stability,
-            crop_n_layers=crop_layers,
-            min_mask_region_area=min_region,
-            skip_covered=fast,
-        )
+        changes = {
+            "points_per_side": points,
+            "pred_iou_thresh": min_score,
+            "stability_score_thresh": min_stability,
+            "crop_n_layers": crop_layers,
+            "min_mask_region_area": min_region,
+            "skip_covered": fast,
+        }
+        config = adapted_config(segmenter.name, changes)
         results: list[dict[str, Any]] = []
         errors: list[PointcutError] = []
         for image in images:
@@ -179,16 +180,6 @@ def _check_tiles(formats: list[str], duplicates: str, crop: str | None, long_sid
         raise typer.BadParameter(f"{drawn[0]} draws the whole picture, which --tile avoids; take --format coco,geojson")
     if duplicates != "mask" or crop or long_side:
         raise typer.BadParameter("--tile drops duplicates by mask; it goes without --duplicates, --crop and --long-side")
-
-
-def search_config(model: str, **changes: Any) -> AutomaticConfig:
-    """The model's default search with what was asked for instead; None leaves the default."""
-    from dataclasses import replace
-
-    from ..automatic.config import default_config
-
-    config = default_config(model)
-    return replace(config, **{name: getattr(config, name) if value is None else value for name, value in changes.items()})
 
 
 def chosen(cut: Segments, duplicates: str, min_area: int, max_area: int | None, border: bool | None) -> Segments:

@@ -9,7 +9,6 @@ import typer
 
 from ..files import make_folder
 from . import parse
-from .auto import search_config
 from .options import DeviceName, ModelName, PrecisionName
 from .output import emit, progress_bar, say
 
@@ -47,6 +46,7 @@ def count(
     xy = [list(parse.point(text)) for text in like or []]
     example_box = list(parse.box(box)) if box else None
 
+    from ..automatic.config import adapted_config
     from ..count import count_objects
     from ..segment.segmenter import load
 
@@ -55,7 +55,7 @@ def count(
     segmenter = load(model, device=device, precision=precision)
     photo = segmenter.encode(image)
     example = photo.segment(points=xy or None, boxes=example_box).best if xy or example_box else None
-    config = search_config(segmenter.name, points_per_side=points, crop_n_layers=crop_layers)
+    config = adapted_config(segmenter.name, {"points_per_side": points, "crop_n_layers": crop_layers})
     with progress_bar(image.name) as progress:
         counted = count_objects(photo, example, config=config, similarity=similarity, min_area=min_area, progress=progress)
     path = (out if out is not None else image.parent) / f"{image.stem}.count.png"

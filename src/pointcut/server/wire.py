@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from .. import rle
-from ..automatic.config import AutomaticConfig, default_config
+from ..automatic.config import AutomaticConfig, adapted_config
 from ..draw import cutout, mask_picture
 from ..errors import InvalidPrompt
 from ..masks import boxes_xyxy
@@ -136,8 +136,7 @@ class EverythingRequest(Wire):
     skip_covered: bool | None = None
 
     def config(self, model: str) -> AutomaticConfig:
-        chosen = {name: value for name, value in self if value is not None}
-        return AutomaticConfig(**{**vars(default_config(model)), **chosen})
+        return adapted_config(model, dict(self))
 
 
 class MaskAnswer(BaseModel):

@@ -34,13 +34,18 @@ class Windowed:
 
     @property
     def score(self) -> float:
-        return float(self.cut.best.scores[0])
+        return float(self.best.cut.scores[0])
 
     @property
     def cut_off(self) -> bool:
         """Whether the best mask reaches an edge beyond which the picture goes on."""
-        best = self.cut.best.boxes_xyxy * self.window.factor + np.array([self.window.x0, self.window.y0] * 2)
+        best = self.best.cut.boxes_xyxy * self.window.factor + np.array([self.window.x0, self.window.y0] * 2)
         return bool(self.window.cuts(best, self.size).any())
+
+    @property
+    def best(self) -> Windowed:
+        """Its surest candidate alone."""
+        return replace(self, cut=self.cut.best)
 
     def without_small_regions(self, least: int) -> Windowed:
         """As `arrange.without_small_regions`, of the large picture's pixels."""
