@@ -140,6 +140,10 @@ def test_without_a_compiler(tmp_path: Path) -> None:
     answer = subprocess.run([sys.executable, "-c", code], cwd=PHOTOS, env=alone, capture_output=True, text=True, check=False)
     assert "MissingExtra: PyTorch's compiler cannot work here (InvalidCxxCompiler" in answer.stderr
     assert "load without compiled=True" in answer.stderr
+    for command in (["auto", "cat.jpg"], ["track", ".", "--box", "0:1,2,30,40"]):
+        call = [sys.executable, "-m", "pointcut", *command, "--compiled", "--device", "cpu", "--out", str(tmp_path)]
+        done = subprocess.run(call, cwd=PHOTOS, env=alone, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("PyTorch's compiler cannot work here")) == (2, 1), done.stderr
 
 
 def test_many_shapes_in_a_thread_of_its_own() -> None:

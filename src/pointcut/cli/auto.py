@@ -12,6 +12,7 @@ from ..errors import PointcutError
 from . import parse
 from .options import (
     Bands,
+    Compiled,
     CropBox,
     DeviceName,
     LongSide,
@@ -63,6 +64,7 @@ def auto(
     model: ModelName = "nano",
     device: DeviceName = "auto",
     precision: PrecisionName = "exact",
+    compiled: Compiled = False,
     points: Annotated[
         int | None, typer.Option("--points", min=1, max=256, help="Points per side of the grid. Default: 32; nano: 16.")
     ] = None,
@@ -108,7 +110,7 @@ def auto(
     how, prepared = reading(page, scale, bands), preparation(crop, long_side)
     if tile:
         _check_tiles(names, duplicates, crop, long_side)
-    segmenter = load(model, device=device, precision=precision, side=side)
+    segmenter = load(model, device=device, precision=precision, side=side, compiled=compiled)
     with open_writers(out, names) as writers:
         changes = {
             "points_per_side": points,

@@ -22,6 +22,10 @@ PrecisionName = Annotated[
     Precision,
     typer.Option("--precision", help="exact (float32), fast (bfloat16, float16 or int8), auto: fast where safe."),
 ]
+Compiled = Annotated[
+    bool,
+    typer.Option("--compiled", help="By PyTorch's compiler: for long work on a GPU. It takes a minute or two to begin with."),
+]
 Side = Annotated[
     int | None,
     typer.Option("--side", metavar="PIXELS", help="Side of the model's square: smaller is faster, less exact. Not SAM 1."),

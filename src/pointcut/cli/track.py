@@ -10,7 +10,7 @@ import typer
 
 from ..files import make_folder
 from . import parse
-from .options import DeviceName, ModelName, PrecisionName
+from .options import Compiled, DeviceName, ModelName, PrecisionName
 from .output import emit, fail, say
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def track(
     model: ModelName = "nano",
     device: DeviceName = "auto",
     precision: PrecisionName = "exact",
+    compiled: Compiled = False,
     start: Annotated[int | None, typer.Option("--start", min=0, help="First frame; by default the first pointed at.")] = None,
     end: Annotated[int | None, typer.Option("--end", min=1, help="Stop before this frame.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of going on with a job that was stopped.")] = False,
@@ -75,7 +76,7 @@ def track(
     check_formats(names)
     make_folder(out)
     stem = "stdin" if str(video) == "-" else video.resolve().stem
-    segmenter = load(model, device=device, precision=precision)
+    segmenter = load(model, device=device, precision=precision, compiled=compiled)
     piped = None
     if str(video) == "-":
         piped = PipedFilm(cast("BufferedIOBase", sys.stdin.buffer), out / "stdin.film", max_pixels=MAX_PIXELS)
