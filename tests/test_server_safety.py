@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import psutil
@@ -23,8 +25,10 @@ from pointcut.server.config import Limits, ServerConfig
 from pointcut.server.fetch import fetch, fetch_checked, public
 from pointcut.server.guard import without_port
 from pointcut.server.problems import Problem
+from pointcut.server.shelter import PREFIX, YOUNG
 
 from conftest import PHOTOS
+from films import write_film
 from serving import Served, serving, until
 
 CAT = (PHOTOS / "cat.jpg").read_bytes()
@@ -167,8 +171,6 @@ def test_hostile_json(small: Served, handle: str, body: bytes) -> None:
 
 
 def test_a_film_that_never_ends(small: Served, tmp_path_factory: pytest.TempPathFactory) -> None:
-    from films import write_film
-
     film = write_film(tmp_path_factory.mktemp("film") / "a.mp4", 6).read_bytes()
     with small.http() as http:
         path = f"/v1/videos/{http.post('/v1/videos', content=film).json()['id']}"
@@ -273,6 +275,41 @@ def test_an_orderly_end() -> None:
             assert [answer.result() for answer in answers] == [200] * 10
         http.close()
         assert server.process.wait(10) == 0
+
+
+def test_films_do_not_outlive_a_server(tmp_path: Path) -> None:
+    """One that ends leaves no trace; what one that was killed had goes when the next starts, and nothing else does."""
+    place, film = {"TMPDIR": str(tmp_path)}, write_film(tmp_path / "a.mp4", 3)
+    other, link = tmp_path / f"{PREFIX}file", tmp_path / f"{PREFIX}link"
+    other.write_text("somebody's")
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    link.symlink_to(kept)
+
+    def folders() -> list[Path]:
+        return [path for path in tmp_path.glob(f"{PREFIX}*") if path not in (other, link)]
+
+    with serving(env=place) as alive:
+        (first,) = folders()
+        with serving(env=place) as killed, killed.http() as http:
+            assert http.post("/v1/videos", content=film.read_bytes()).status_code == 201
+            (second,) = set(folders()) - {first}
+            assert [path.read_bytes() for path in second.glob("*/film")] == [film.read_bytes()]
+        assert second.exists(), "it was killed"
+        for path in (first, second):
+            os.utime(path, times=(time.time() - 2 * YOUNG,) * 2)
+        with serving(env=place) as third:
+            assert first.exists()
+            assert not second.exists()
+            assert len(folders()) == 2
+            third.process.send_signal(signal.SIGTERM)
+            assert third.process.wait(10) == 0
+        alive.process.send_signal(signal.SIGTERM)
+        assert alive.process.wait(10) == 0
+    assert folders() == []
+    assert other.exists()
+    assert link.is_symlink()
+    assert kept.exists()
 
 
 # Who

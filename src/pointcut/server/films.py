@@ -20,6 +20,7 @@ from ..video.render import render
 from ..video.tracker import TrackedFrame, Tracker
 from .config import Limits
 from .problems import Problem
+from .shelter import Shelter
 
 RENDERED = {"overlay.mp4": "video/mp4", "cutout.webm": "video/webm", "coco": "application/json", "json": "application/x-ndjson"}
 """What can be taken away, and its media type."""
@@ -80,6 +81,7 @@ class Films:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.shelter = Shelter()
         self._open: dict[str, Film] = {}
         self._arriving = 0
 
@@ -139,6 +141,7 @@ class Films:
     def close_all(self) -> None:
         for film in list(self._open.values()):
             self.close(film)
+        self.shelter.close()
 
 
 def without_path(error: PointcutError, film: Film) -> PointcutError:

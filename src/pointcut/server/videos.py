@@ -7,7 +7,6 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Body, Depends, Request
@@ -90,7 +89,7 @@ async def upload(request: Request, service: Served, model: str | None = None) ->
     chosen = service.model(model)
     owner, key = request.state.owner, sticky_key(request)
     with service.open_films.arriving():
-        folder = TemporaryDirectory(prefix="pointcut-film-")
+        folder = service.open_films.shelter.folder()
         try:
             path = Path(folder.name) / "film"
             with path.open("wb") as file:
