@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from pointcut import rle
+from pointcut.cli.main import VERBS, app, command, main
 from pointcut.components import without_small_parts
 from pointcut.weights import specs
 
@@ -36,8 +38,6 @@ class Done:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Done]:
     """Calls the command in this process, offline, with a cache of its own."""
     from huggingface_hub import constants
-
-    from pointcut.cli.main import main
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "cache"))
@@ -206,8 +206,8 @@ def test_help_and_version(run: Callable[..., Done]) -> None:
     assert "--point" in run("segment", "--help").stdout
     version = run("--version").stdout
     assert version.startswith("pointcut 0.")
-    for command in ([Path(sys.executable).parent / "pointcut"], [sys.executable, "-m", "pointcut"]):
-        script = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    for way in ([Path(sys.executable).parent / "pointcut"], [sys.executable, "-m", "pointcut"]):
+        script = subprocess.run([*way, "--version"], capture_output=True, text=True, check=True)
         assert script.stdout == version
 
 
@@ -255,3 +255,31 @@ def test_models(run: Callable[..., Done]) -> None:
     offline = run("models", "pull", "sam-vit-b")
     assert offline.returncode == 2
     assert "sam_vit_b_01ec64.pth" in offline.stderr
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_a_verb_alone_is_the_verb_among_all(verb: str) -> None:
+    """Only the verb that is asked for is built, and nobody can tell."""
+    alone, among = (CliRunner().invoke(made, [verb, "--help"], prog_name="pointcut") for made in (command([verb]), app))
+    assert alone.exit_code == among.exit_code == 0
+    assert alone.output == among.output != ""
+
+
+def test_python_looks_for_garbage_seldom_and_in_a_server_as_usual() -> None:
+    script = """
+import gc, sys
+usual = gc.get_threshold()
+from pointcut.cli.garbage import collect_as_usual
+from pointcut.cli.main import main
+sys.argv = ["pointcut", "--version"]
+try:
+    main()
+except SystemExit:
+    pass
+assert gc.get_threshold()[0] > 20 * usual[0], gc.get_threshold()
+assert gc.get_freeze_count() == 0
+collect_as_usual()
+assert gc.get_threshold() == usual
+assert gc.get_freeze_count() > 1000
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable, Iterable
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -21,6 +22,7 @@ from .bench import bench
 from .count import count
 from .describe import describe
 from .evaluate import evaluate
+from .garbage import collect_seldom
 from .output import fail
 from .run import run
 from .segment import segment
@@ -32,26 +34,22 @@ SPIN = "2000"
 two processes on the same cores then steal each other's time, and take more than twice as long as one after the other. So few
 cost next to nothing alone, and leave the other process its turn (docs/benchmarks.md)."""
 
-app = typer.Typer(
-    name="pointcut",
-    help="Point at it, cut it out: segment anything in photographs, offline with the built-in model.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command(no_args_is_help=True)(segment)
-app.command(no_args_is_help=True)(auto)
-app.command(no_args_is_help=True)(batch)
-app.command(no_args_is_help=True)(count)
-app.command(no_args_is_help=True)(track)
-app.command(no_args_is_help=True)(describe)
-app.command(no_args_is_help=True)(run)
-app.command("eval", no_args_is_help=True)(evaluate)
-app.command(no_args_is_help=True)(bench)
-app.command()(serve)
-app.add_typer(index.app, name="index")
-app.add_typer(models.app, name="models")
+Verb: TypeAlias = Callable[..., None] | typer.Typer
+
+VERBS: dict[str, Verb] = {
+    "segment": segment,
+    "auto": auto,
+    "batch": batch,
+    "count": count,
+    "track": track,
+    "describe": describe,
+    "run": run,
+    "eval": evaluate,
+    "bench": bench,
+    "serve": serve,
+    "index": index.app,
+    "models": models.app,
+}
 
 
 def _version(wanted: bool) -> None:
@@ -60,7 +58,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def common(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
@@ -69,11 +66,36 @@ def common(
     """Options of the command itself."""
 
 
+def command(names: Iterable[str]) -> typer.Typer:
+    """The command with these verbs only: reading the options of all takes a tenth of a second."""
+    made = typer.Typer(
+        name="pointcut",
+        help="Point at it, cut it out: segment anything in photographs, offline with the built-in model.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(common)
+    for name in names:
+        verb = VERBS[name]
+        if isinstance(verb, typer.Typer):
+            made.add_typer(verb, name=name)
+        else:
+            made.command(name, no_args_is_help=verb is not serve)(verb)
+    return made
+
+
+app = command(VERBS)
+
+
 def main() -> None:
     """Runs the command and leaves with its exit code."""
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when PyTorch is loaded, which is later
+    collect_seldom()
+    asked = [word for word in sys.argv[1:2] if word in VERBS]
     try:
-        app()
+        (command(asked) if asked else app)()
     except PointcutError as error:
         fail(str(error))
         sys.exit(error.exit_code)

@@ -193,6 +193,8 @@ def _stem(image: Path) -> str:
 
 def _one(segmenter: Segmenter, finder: Detector | None, image: Path, request: Request, out: Path | None) -> dict[str, Any]:
     """Segments one picture and writes its four files; their paths and figures come back."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from .. import draw
 
     clock = Clock()
@@ -202,11 +204,16 @@ def _one(segmenter: Segmenter, finder: Detector | None, image: Path, request: Re
     files = {kind: str(Path(f"{base}.{kind}.png")) for kind in ("cutout", "mask", "overlay")}
     best = answer.shown.best
 
-    def write() -> None:
-        best.save(files["cutout"], "cutout")
-        best.save(files["mask"], "mask")
+    def overlay() -> None:
         captions = [*answer.labels] or [f"{score:.2f}" for score in best.scores]
         draw.save(draw.overlay(best.image, best.masks, best.prompts, captions), Path(files["overlay"]))
+
+    def write() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            drawn = pool.submit(overlay)
+            best.save(files["cutout"], "cutout")
+            best.save(files["mask"], "mask")
+            drawn.result()
 
     clock.time("write", write)
     height, width = answer.cut.image.shape[:2]

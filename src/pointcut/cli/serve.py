@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError, MissingExtra
+from .garbage import collect_as_usual
 from .options import DeviceName, EndpointAddress, PrecisionName, VlmName, describing
 from .output import say
 
@@ -100,4 +101,5 @@ def serve(
 
             webbrowser.open(address)
 
+    collect_as_usual()
     run(config, models, started, line)
