@@ -58,6 +58,12 @@ class ImageSide(NamedTuple):
     """What spares drawn clicks the fuser's work where they draw nothing: under a prompt that draws nowhere, what goes into the
     fuser, and comes out of each of its blocks, (1, C, h, w)."""
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w): rows and columns of cells."""
+        height, width = self.features.embedding.shape[2:]
+        return height, width
+
 
 class Decoded(NamedTuple):
     """Prompts decoded up to the scores: masks are drawn of it only where they are wanted."""
@@ -201,14 +207,19 @@ class MaskDecoder(nn.Module):
         own_tokens = torch.cat(own)  # (5|6, C)
         tokens = torch.cat([own_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (N, 5|6 + T, C)
         assert image.tokens is not None, "a drawn prompt has its own"
-        if self.compiled is not None and not torch.compiler.is_compiling():
-            answer = self.compiled.decode(tokens, image.tokens)
+        if self._graphs is not None:
+            answer = self._graphs.decode(tokens, image.tokens)
             mask_tokens, cells, scores = answer[:3]
             return Decoded(mask_tokens, cells, scores, answer[3] if self.config.object_score else None)
         shared = None if torch.is_grad_enabled() else image.shared  # its steps work in place
         if shared is not None and folding.pays(self.transformer.final_attn_token_to_image, tokens):
             return self.judged(*transform(self.transformer, tokens, image.tokens, shared, wanted=self.own_count))
         return self.judged(*self.transformer(tokens, image.tokens, wanted=self.own_count))
+
+    @property
+    def _graphs(self) -> CompiledDecoder | None:
+        """The compiled steps, but not within a larger step that is being compiled."""
+        return None if torch.compiler.is_compiling() else self.compiled
 
     @property
     def own_count(self) -> int:
@@ -249,8 +260,8 @@ class MaskDecoder(nn.Module):
         return torch.stack([self.output_hypernetworks_mlps[k](tokens[:, k]) for k in which], dim=1)
 
     def _parts(self, image: ImageSide, decoded: Decoded, which: Sequence[int]) -> Tensor:
-        if self.compiled is not None and not torch.compiler.is_compiling():
-            return self.compiled.parts(image, decoded)[:, list(which)]
+        if self._graphs is not None:
+            return self._graphs.parts(image, decoded)[:, list(which)]
         rows = self.mask_rows(decoded.mask_tokens, which)
         if infers_on_cpu(rows) and len(image.features.embedding) == 1:
             return torch.stack([self._parts_of_one(image, decoded.cells, n, one) for n, one in enumerate(rows)])

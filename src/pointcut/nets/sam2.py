@@ -145,8 +145,7 @@ class Sam2(Promptable):
 
         begun: what `Memory.begin` makes of the frame.
         """
-        height, width = frame.features.embedding.shape[2:]
-        embedding = self.remembering.recall(begun, (height, width), seen)
+        embedding = self.remembering.recall(begun, frame.grid, seen)
         found = self.find(frame, embedding, self.unprompted(), multimask=True)
         return found, self.memorise(frame, found.logits, found.present, binary=False)
 

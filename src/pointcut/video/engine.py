@@ -83,8 +83,7 @@ class Engine:
             embedding = self.net.unremembered(frame.features).embedding
         else:
             seen = self._recollected(frame, self._recalled(bank, index, frames, backwards), frames)
-            height, width = frame.features.embedding.shape[2:]
-            embedding = self.memory.recall(self.memory.begin(frame.features.embedding), (height, width), seen)
+            embedding = self.memory.recall(self.memory.begin(frame.features.embedding), frame.grid, seen)
         if previous is not None:
             limit = self.net.logit_limit or 0.0
             prompts = prompts._replace(masks=previous.logits.clamp(-limit, limit))
@@ -114,8 +113,7 @@ class Engine:
 
     def _recollected(self, frame: ImageSide, recalled: Recalled, frames: int | None) -> Recollection:
         most = max(1, (POINTERS if frames is None else min(frames, POINTERS)) - 1)
-        height, width = frame.features.embedding.shape[2:]
-        return self.memory.recollect((height, width), *recalled, most)
+        return self.memory.recollect(frame.grid, *recalled, most)
 
 
 def each_alone(found: Found, memories: Tensor) -> list[FrameMemory]:

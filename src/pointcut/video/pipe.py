@@ -76,13 +76,12 @@ class PipedFilm(FilmFrames):
     def _decoded(self) -> Iterator[tuple[np.ndarray, float | None]]:
         if self._fresh:
             self._fresh = False
-            nothing = True
-            for frame in super()._decoded():
-                nothing = False
-                yield frame
-            if self._passing is not None and self._passing.stopped:
-                self.broken = None  # that it ends too soon is what was wanted
-            if not nothing:
+            frames = super()._decoded()
+            if first := next(frames, None):
+                yield first
+                yield from frames
+                if self._passing is not None and self._passing.stopped:
+                    self.broken = None  # that it ends too soon is what was wanted
                 return
             self.broken = None  # an mp4 that says at its end what is in it cannot be read as it comes
         self._arrive()
@@ -103,8 +102,8 @@ class PipedFilm(FilmFrames):
         """Takes what has arrived for the whole film. False if it had arrived already."""
         if self._passing is None:
             return False
-        self._passing.file.close()
-        self._passing = None
+        self._passing.stopped = True
+        self._arrive()
         return True
 
     def _arrive(self) -> None:
