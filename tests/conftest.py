@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
 
 import torch
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it, and all it starts
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("POINTCUT_SHARED", ROOT.parent / "shared"))
