@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +21,19 @@ from typer.testing import CliRunner
 import pointcut
 from pointcut.automatic.config import AutomaticConfig
 from pointcut.cli.main import app
-from pointcut.nets import sam1, sam2
 from pointcut.nets.compiled import PROMPTS, Compiled, filled, room
-from pointcut.nets.hiera import HieraConfig
 from pointcut.nets.packing import PackedLinear
-from pointcut.nets.promptable import Promptable
-from pointcut.nets.vit import ViTConfig
 from pointcut.segment.segmenter import Segmenter
 from pointcut.segment.session import Encoder
 
 from conftest import PHOTOS
 from films import ball
-
-SMALL = {
-    "sam2": replace(sam2.TINY_2_1, trunk=HieraConfig(width=16, background=(7, 7)), input_size=256),
-    "sam1": replace(sam1.VIT_B, encoder=ViTConfig(64, 2, 2, (1,)), input_size=256),
-}
+from small import SMALL, small_net
 
 
 def both(name: str, backend: str) -> tuple[Segmenter, Segmenter]:
     """A small network with random weights, as it is and compiled."""
-    torch.manual_seed(0)
-    net: Promptable = SMALL[name].build()
-    for value in net.parameters():
-        if value.ndim > 1:
-            torch.nn.init.normal_(value, std=(1 / value[0].numel()) ** 0.5)
-    net.bake()
+    net = small_net(name)
     nets = net, copy.deepcopy(net)
     nets[0].settle(torch.float32)
     nets[1].settle(torch.float32, compiler=backend)

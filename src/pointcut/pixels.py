@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from .images import MEAN, STD, Frame
 from .nets.decoder import upsample
 from .nets.promptable import Promptable
 from .nets.prompts import Prompts
+from .nets.running import Download, upload
 from .prompts import Prompt
 
 ROUGH_SCALE, ROUGH_SHIFT = 20.0, -10.0
@@ -29,11 +30,11 @@ def to_square(image: np.ndarray, frame: Frame, device: torch.device) -> Tensor:
 
     SAM 2 stretches in float (antialiased bilinear); SAM 1 resizes in 8 bits with Pillow and pads with zeros after normalising.
     """
-    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    mean, std = _spread(device)
     height, width = frame.content
     if frame.fit == "pad":
         image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    planes = torch.tensor(image, device=device).permute(2, 0, 1)[None].contiguous()  # (1, 3, H, W)
+    planes = upload(torch.tensor(image, device="cpu"), device).permute(2, 0, 1)[None].contiguous()  # (1, 3, H, W)
     if frame.fit == "squash":  # a plane at a time: the same numbers, and a third of the time for a telephone's photograph
         side = frame.side, frame.side
         squares = [
@@ -45,6 +46,14 @@ def to_square(image: np.ndarray, frame: Frame, device: torch.device) -> Tensor:
         pixels = planes.float().div_(255)
     pixels = (pixels - mean) / std
     return F.pad(pixels, (0, frame.side - width, 0, frame.side - height))
+
+
+@lru_cache(maxsize=8)
+def _spread(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, (1, 3, 1, 1) each."""
+    with torch.inference_mode(False):  # they outlive whoever asks first
+        mean, std = (torch.tensor(v, dtype=torch.float32, device="cpu").view(1, 3, 1, 1).to(device) for v in (MEAN, STD))
+    return mean, std
 
 
 def smaller(image: np.ndarray, long_side: int) -> np.ndarray:
@@ -63,8 +72,8 @@ def frame_to_square(image: np.ndarray, side: int, device: torch.device) -> Tenso
     Source: https://github.com/facebookresearch/sam2/blob/main/sam2/utils/misc.py (_load_img_as_tensor)
     """
     small = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
-    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
-    return (torch.tensor(small, device=device).permute(2, 0, 1)[None].float().div_(255) - mean) / std
+    mean, std = _spread(device)
+    return (upload(torch.tensor(small, device="cpu"), device).permute(2, 0, 1)[None].float().div_(255) - mean) / std
 
 
 def to_picture(logits: Tensor, frame: Frame) -> Tensor:
@@ -90,11 +99,11 @@ class Axis(NamedTuple):
     @lru_cache(maxsize=16)
     def enlarging(cls, values: int, pixels: int, device: torch.device) -> Axis:
         """As `F.interpolate(mode="bilinear", align_corners=False)` does it, in float32."""
-        scale = torch.tensor(values / pixels, dtype=torch.float32)
-        source = (scale * (torch.arange(pixels, dtype=torch.float32) + 0.5) - 0.5).clamp_(min=0)
+        scale = torch.tensor(values / pixels, dtype=torch.float32, device="cpu")
+        source = (scale * (torch.arange(pixels, dtype=torch.float32, device="cpu") + 0.5) - 0.5).clamp_(min=0)
         low = source.long().clamp_(max=values - 1)
-        first = torch.searchsorted(low, torch.arange(values + 1))
-        own = first[:-1, None] + torch.arange(int(first.diff().max()))
+        first = torch.searchsorted(low, torch.arange(values + 1, device="cpu"))
+        own = first[:-1, None] + torch.arange(int(first.diff().max()), device="cpu")
         shares = torch.where(own < first[1:, None], (source - low)[own.clamp(max=pixels - 1)], torch.nan)
         return cls(values, *(x.to(device) for x in (low, source - low, first.int(), shares)))
 
@@ -141,12 +150,21 @@ def stretched(mask: Tensor, down: Axis, across: Axis, rows: slice, columns: slic
 
 
 def drawn(logits: Tensor, frame: Frame) -> np.ndarray:
-    """Low-resolution logits (N, K, h, w) -> masks of the picture's size, bool (N, K, H, W).
+    """Low-resolution logits (N, K, h, w) -> masks of the picture's size, bool (N, K, H, W)."""
+    return drawing(logits, frame)()
 
-    On a CPU each mask only where it lies: where no logit is positive no pixel is.
-    """
-    if logits.device.type != "cpu":
-        return (to_picture(logits, frame) > 0).cpu().numpy()
+
+def drawing(logits: Tensor, frame: Frame) -> Callable[[], np.ndarray]:
+    """`drawn`, begun on a GPU and not waited for yet."""
+    if logits.device.type == "cpu":
+        return partial(_drawn_where_they_lie, logits, frame)
+    download = Download(to_picture(logits, frame) > 0)
+    return lambda: download.arrays()[0]
+
+
+@torch.inference_mode()
+def _drawn_where_they_lie(logits: Tensor, frame: Frame) -> np.ndarray:
+    """The same on a CPU: where no logit is positive no pixel is."""
     small = fitted(logits, frame).flatten(0, 1)  # (N * K, h, w)
     size = frame.height, frame.width
     masks = np.zeros((*logits.shape[:2], *size), bool)
@@ -179,9 +197,9 @@ def prompts_to_model(prompts: Sequence[Prompt], frame: Frame, net: Promptable) -
     boxes = [p.box for p in prompts if p.box is not None]  # of all or of none
     masks = [_mask_prompt(p.mask, frame, net) for p in prompts if p.mask is not None]
     return Prompts(
-        points=torch.from_numpy(frame.points_to_model(points)).to(device) if has_points else None,
-        labels=torch.from_numpy(np.stack([p.labels for p in prompts])).to(device) if has_points else None,
-        boxes=torch.from_numpy(frame.boxes_to_model(np.stack(boxes))).to(device) if boxes else None,
+        points=upload(torch.from_numpy(frame.points_to_model(points)), device) if has_points else None,
+        labels=upload(torch.from_numpy(np.stack([p.labels for p in prompts])), device) if has_points else None,
+        boxes=upload(torch.from_numpy(frame.boxes_to_model(np.stack(boxes))), device) if boxes else None,
         masks=None if first.mask is None else torch.stack(masks)[:, None],
     )
 
@@ -192,12 +210,12 @@ def _mask_prompt(mask: np.ndarray, frame: Frame, net: Promptable) -> Tensor:
         return rough_to_logits(mask, frame, side, net.device)
     if mask.shape != (side, side):
         raise InvalidPrompt(f"mask logits of this model are ({side}, {side}), got {mask.shape}")
-    return torch.tensor(mask, device=net.device)
+    return upload(torch.tensor(mask, device="cpu"), net.device)
 
 
 def rough_to_square(mask: np.ndarray, side: int, device: torch.device) -> Tensor:
     """A bool mask (H, W) -> (1, 1, S, S) float32 of 0 and 1, as the reference brings a video's masks to its square."""
-    square = torch.tensor(mask, dtype=torch.float32, device=device)[None, None]
+    square = upload(torch.tensor(mask, device="cpu"), device)[None, None].float()
     if square.shape[2:] == (side, side):
         return square
     return (F.interpolate(square, (side, side), mode="bilinear", antialias=True) >= 0.5).float()
@@ -206,7 +224,7 @@ def rough_to_square(mask: np.ndarray, side: int, device: torch.device) -> Tensor
 def rough_to_logits(mask: np.ndarray, frame: Frame, side: int, device: torch.device) -> Tensor:
     """A rough bool mask (H, W) -> mask-prompt logits (side, side)."""
     height, width = (max(1, round(n * side / frame.side)) for n in frame.content)
-    share = torch.tensor(mask, dtype=torch.float32, device=device)[None, None]
+    share = upload(torch.tensor(mask, device="cpu"), device)[None, None].float()
     share = F.interpolate(share, (height, width), mode="bilinear", antialias=True)
     share = F.pad(share, (0, side - width, 0, side - height))
     return (share * ROUGH_SCALE + ROUGH_SHIFT)[0, 0]

@@ -11,6 +11,7 @@ Letters: N masks, h and w of the logits, H and W of the picture (or crop), K pla
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,11 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..nets.decoder import upsample
+from ..nets.running import Download, upload
 from ..pixels import Axis, between, stretched
 from ..rle import tight_box
 
 DRAWN_FOR = 50
 """How many pixels are drawn in the time in which one pixel column of a border cell is solved for (measured on a CPU)."""
+
+DRAWN_TOGETHER = 1 << 28
+"""Pixels that are drawn at a time on a GPU: a gigabyte."""
 
 FAR_SIDES = np.array((0, 0, 1, 1), np.float32)
 """What exclusive boxes have more than inclusive ones."""
@@ -88,7 +94,18 @@ class Enlarged(NamedTuple):
 
     def rows(self, index: np.ndarray) -> Enlarged:
         """Some of the masks."""
-        return self._replace(logits=self.logits[torch.from_numpy(index).to(self.logits.device)])
+        return self._replace(logits=rows_of(self.logits, index))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return len(self.down.low), len(self.across.low)
+
+
+def rows_of(x: Tensor, index: np.ndarray) -> Tensor:
+    """Some rows of a tensor, wherever it is: (K,) int64, or bool for each row."""
+    numbers = np.flatnonzero(index) if index.dtype == bool else index
+    return x[upload(torch.from_numpy(numbers), x.device)]
 
 
 def enlarged(logits: Tensor, height: int, width: int) -> Enlarged:
@@ -167,20 +184,32 @@ def _turning_row(down: Axis, threshold: float, gap: Tensor, upper: Tensor, lower
 
 
 def areas_of(masks: Enlarged, thresholds: Sequence[float]) -> np.ndarray:
-    """(T, N) int64: the pixels above each threshold. A mask that is mostly border is quicker drawn than solved for."""
-    logits, across, down = masks
-    pixels = len(across.low) * len(down.low)
+    """(T, N) int64: the pixels above each threshold. On a CPU a mask that is mostly border is quicker drawn than solved for."""
+    logits, across, _ = masks
+    if logits.device.type != "cpu":
+        return _areas_on_a_gpu(masks, thresholds)
+    pixels = math.prod(masks.size)
     rough = _border_of(logits, thresholds[0]).flatten(1).sum(1) * across.shares.shape[1] * DRAWN_FOR > pixels
     areas = np.zeros((len(thresholds), len(logits)), np.int64)
-    smooth = np.flatnonzero(~rough.cpu().numpy())
+    smooth = np.flatnonzero(~rough.numpy())
     for row, threshold in enumerate(thresholds):
         turns = turns_of(masks.rows(smooth), threshold)
         signed = torch.where(turns.off, turns.row, -turns.row)  # of each run its end minus its start
-        sums = np.bincount(turns.mask.cpu().numpy(), weights=signed.cpu().numpy(), minlength=len(smooth))
+        sums = np.bincount(turns.mask.numpy(), weights=signed.numpy(), minlength=len(smooth))
         areas[row, smooth] = sums  # float64 holds such sums exactly
-    for n in np.flatnonzero(rough.cpu().numpy()):
+    for n in np.flatnonzero(rough.numpy()):
         areas[:, n] = _drawn_areas(masks.rows(np.array([n])), thresholds)
     return areas
+
+
+def _areas_on_a_gpu(masks: Enlarged, thresholds: Sequence[float]) -> np.ndarray:
+    """All of them drawn: no step has to wait for how many border cells there are."""
+    together = max(1, DRAWN_TOGETHER // math.prod(masks.size))
+    areas = []
+    for some in torch.split(masks.logits[:, None, :, :-1], together):
+        values = upsample(some, masks.size)
+        areas.append(torch.stack([(values > threshold).sum((1, 2, 3)) for threshold in thresholds]))
+    return Download(torch.cat(areas, 1)).arrays()[0]
 
 
 def _drawn_areas(mask: Enlarged, thresholds: Sequence[float]) -> np.ndarray:
@@ -195,10 +224,12 @@ def boxes_of(masks: Enlarged, threshold: float, place: Place) -> np.ndarray:
     columns = masks.logits[..., :-1].amax(1) > threshold
     x0, x1, wide = _ends(masks, columns, 2, threshold)
     y0, y1, high = _ends(masks, masks.logits.amax(2) > threshold, 1, threshold)
-    boxes = (torch.stack([x0, y0, x1, y1], 1).cpu().numpy() + (place.x0, place.y0) * 2).astype(np.float32)
-    boxes[~columns.any(1).cpu().numpy()] = 0
-    missed = np.flatnonzero(~(wide & high).cpu().numpy())
-    boxes[missed] = toggles_of(masks.rows(missed), threshold, place).boxes(place.full_height)
+    ends, there, found = Download(torch.stack([x0, y0, x1, y1], 1), columns.any(1), wide & high).arrays()
+    boxes = (ends + (place.x0, place.y0) * 2).astype(np.float32)
+    boxes[~there] = 0
+    missed = np.flatnonzero(~found)
+    if len(missed):
+        boxes[missed] = toggles_of(masks.rows(missed), threshold, place).boxes(place.full_height)
     return boxes
 
 
@@ -234,8 +265,8 @@ def toggles_of(masks: Enlarged, threshold: float, place: Place) -> Toggles:
     """Where the masks `logits > threshold` begin and end in the whole picture."""
     turns = turns_of(masks, threshold)
     within = torch.int32 if place.full_height * place.full_width < 1 << 31 else torch.int64  # half the width is sorted faster
-    positions = ((turns.column.to(within) + place.x0) * place.full_height + (turns.row + place.y0)).cpu().numpy()
-    mask = turns.mask.cpu().numpy()
+    places = (turns.column.to(within) + place.x0) * place.full_height + (turns.row + place.y0)
+    positions, mask = Download(places, turns.mask).arrays()
     parts = [_cancelled(np.sort(positions[mask == row])) for row in range(len(masks.logits))]
     return Toggles(np.concatenate([np.zeros(0, np.int64), *parts]), np.cumsum([0, *map(len, parts)]))
 

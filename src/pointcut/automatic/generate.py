@@ -25,8 +25,9 @@ from ..masks import boxes_xyxy
 from ..nets.decoder import ImageSide
 from ..nets.promptable import Promptable
 from ..nets.prompts import FOREGROUND, Prompts
+from ..nets.running import Download, inference, upload
 from ..pixels import fitted
-from .columns import FAR_SIDES, Enlarged, Place, areas_of, boxes_of, enlarged, run_lengths, toggles_of
+from .columns import FAR_SIDES, Enlarged, Place, areas_of, boxes_of, enlarged, rows_of, run_lengths, toggles_of
 from .config import AutomaticConfig, Crop, crops_of
 from .cores import on_all_cores
 from .overlap import box_nms
@@ -35,7 +36,10 @@ EDGE = 20.0
 """A box this close (in pixels) to a crop's edge, and not at the picture's, is a cut-off thing: the next crop has it whole."""
 
 MEASURED_TOGETHER = 8
-"""Candidates that are measured at once: more do not fit a processor's cache."""
+"""Candidates that are measured at once on a CPU: more do not fit its cache."""
+
+MEASURED_ON_A_GPU = 256
+"""And there: it waits for each of many small steps."""
 
 ON_A_CPU = 16
 """Points between two reports of progress there; they are decoded one by one, and their candidates measured together."""
@@ -59,11 +63,12 @@ class Candidates(NamedTuple):
     """(N,) float32."""
     points: np.ndarray
     """(N, 2) float32."""
-    logits: np.ndarray
-    """(N, h, w) float32."""
+    logits: Tensor
+    """(N, h, w) float32, on the network's device."""
 
     def rows(self, index: np.ndarray) -> Candidates:
-        return Candidates(*(x[index] for x in self))
+        """index: bool for each row."""
+        return Candidates(self.boxes[index], self.scores[index], self.points[index], rows_of(self.logits, index))
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +147,10 @@ def _asked(
     """What the points of a crop's grid give, a few points after another."""
     side = 4 * view.net.prompt_encoder.side
     grid, covered = config.grid(crop.layer), np.zeros((side, side), bool)
-    parts = [_none(side)]
+    parts = [_none(side, view.net.device)]
 
     def measured(points: np.ndarray) -> tuple[int, Candidates]:
-        with torch.inference_mode():  # each thread has its own
+        with inference(view.net.device):  # each thread has its own
             part = _measured(view, points, crop, size, config)
             if config.skip_covered:  # what is found tells where to ask next
                 part = part.rows(_stable(_stability(view, part.logits, config), config))
@@ -162,6 +167,10 @@ def _asked(
     return parts
 
 
+def _together(view: View) -> int:
+    return MEASURED_TOGETHER if view.net.device.type == "cpu" else MEASURED_ON_A_GPU
+
+
 def _spread(view: View) -> Callable[..., Iterator[Any]]:
     """`map`, on a CPU over its cores."""
     return on_all_cores if view.net.device.type == "cpu" else map
@@ -173,11 +182,12 @@ def _survivors(parts: list[Candidates], view: View, crop: Crop, size: tuple[int,
     logits = [one for part in parts for one in part.logits]  # a gigabyte of them is not copied
     stability = np.full(len(scores), np.nan, np.float32)
 
-    def of(rows: np.ndarray) -> np.ndarray:
-        return np.array([logits[row] for row in rows]).reshape(-1, *parts[0].logits.shape[1:])
+    def of(rows: np.ndarray) -> Tensor:
+        return torch.stack([logits[row] for row in rows]) if len(rows) else parts[0].logits[:0]
 
     def stable(rows: np.ndarray) -> np.ndarray:
-        few = (rows[first : first + MEASURED_TOGETHER] for first in range(0, len(rows), MEASURED_TOGETHER))
+        together = _together(view)
+        few = (rows[first : first + together] for first in range(0, len(rows), together))
         stability[rows] = np.concatenate(list(_spread(view)(lambda some: _stability(view, of(some), config), few)))
         return _stable(stability[rows], config)
 
@@ -190,21 +200,21 @@ def _survivors(parts: list[Candidates], view: View, crop: Crop, size: tuple[int,
         stability=stability[kept],
         points=points[kept],
         crops=np.tile(np.array(_corners(crop)), (len(kept), 1)),
-        logits=drawn.astype(np.float16),
+        logits=drawn.half().cpu().numpy(),
     )
 
 
-def _encoded(logits: np.ndarray, view: View, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> list[np.ndarray]:
+def _encoded(logits: Tensor, view: View, crop: Crop, size: tuple[int, int], config: AutomaticConfig) -> list[np.ndarray]:
     """(N, h, w) -> the run lengths of each mask in the whole picture."""
     place = Place(crop.x0, crop.y0, view.frame.height, *size)
 
-    def encode(first: int) -> list[np.ndarray]:
-        some = logits[first : first + MEASURED_TOGETHER]
+    def encode(some: Tensor) -> list[np.ndarray]:
         with torch.inference_mode():
-            toggles = toggles_of(_enlarged(view, torch.from_numpy(some).to(view.net.device)), config.mask_threshold, place)
+            toggles = toggles_of(_enlarged(view, some), config.mask_threshold, place)
         return [run_lengths(toggles.of(row), size[0] * size[1]) for row in range(len(some))]
 
-    return [counts for piece in _spread(view)(encode, range(0, len(logits), MEASURED_TOGETHER)) for counts in piece]
+    pieces = torch.split(logits, _together(view)) if len(logits) else ()
+    return [counts for piece in _spread(view)(encode, pieces) for counts in piece]
 
 
 def _batches(grid: np.ndarray, view: View, config: AutomaticConfig) -> Iterator[np.ndarray]:
@@ -221,7 +231,7 @@ LARGE = 0.25
 
 def _coverage(found: Candidates, config: AutomaticConfig) -> np.ndarray:
     """(h, w) bool: where something was found that is not large."""
-    masks = found.logits > config.mask_threshold
+    masks = (found.logits > config.mask_threshold).cpu().numpy()
     return masks[masks.mean(axis=(1, 2)) <= LARGE].any(axis=0)
 
 
@@ -238,25 +248,26 @@ def _measured(view: View, points: np.ndarray, crop: Crop, size: tuple[int, int],
     place = Place(crop.x0, crop.y0, view.frame.height, *size)
     boxes = [
         boxes_of(_enlarged(view, some), config.mask_threshold, place)
-        for some in torch.split(logits, MEASURED_TOGETHER)
+        for some in torch.split(logits, _together(view))
         if len(some)
     ]
+    own_scores, own_rows = Download(scores, rows).arrays()
     found = Candidates(
         boxes=np.concatenate([np.zeros((0, 4), np.float32), *boxes]),
-        scores=scores.cpu().numpy(),
-        points=points[rows.cpu().numpy()] + np.array((crop.x0, crop.y0), np.float32),
-        logits=logits.cpu().numpy(),
+        scores=own_scores,
+        points=points[own_rows] + np.array((crop.x0, crop.y0), np.float32),
+        logits=logits,
     )
     cut_off = _cut_off(found.boxes, _corners(crop), size)
     return found.rows(~cut_off) if cut_off.any() else found  # masks are not copied for nothing
 
 
-def _stability(view: View, logits: np.ndarray, config: AutomaticConfig) -> np.ndarray:
+def _stability(view: View, logits: Tensor, config: AutomaticConfig) -> np.ndarray:
     """(N, h, w) -> (N,) float32, at the picture's size."""
     offset = config.stability_score_offset
     thresholds = config.mask_threshold + offset, config.mask_threshold - offset
     with torch.inference_mode(), np.errstate(invalid="ignore"):
-        inner, outer = areas_of(_enlarged(view, torch.from_numpy(logits).to(view.net.device)), thresholds)
+        inner, outer = areas_of(_enlarged(view, logits), thresholds)
         return (inner / outer).astype(np.float32)  # nothing over nothing is not a number, and passes no filter
 
 
@@ -276,15 +287,16 @@ def _corners(crop: Crop) -> tuple[int, int, int, int]:
     return crop.x0, crop.y0, crop.x1, crop.y1
 
 
-def _none(side: int) -> Candidates:
+def _none(side: int, device: torch.device) -> Candidates:
     """side: h and w of the logits."""
-    return Candidates(*(np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0, 2), (0, side, side))))
+    boxes, scores, points = (np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0, 2)))
+    return Candidates(boxes, scores, points, torch.zeros(0, side, side, dtype=torch.float32, device=device))
 
 
 def _candidates(view: View, points: np.ndarray, config: AutomaticConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (M, h, w), scores (M,), and whose points they are (M,): what passes the model's own score."""
     net, device = view.net, view.net.device
-    xy = torch.from_numpy(view.frame.points_to_model(points)).to(device)[:, None]  # (N, 1, 2)
+    xy = upload(torch.from_numpy(view.frame.points_to_model(points)), device)[:, None]  # (N, 1, 2)
     labels = torch.full(xy.shape[:2], FOREGROUND, device=device)
     limit = config.pred_iou_thresh if config.pred_iou_thresh > 0 else -torch.inf
     if config.use_m2m or not config.multimask_output:

@@ -26,6 +26,7 @@ from ..nets.decoder import ImageSide, upsample
 from ..nets.following import ABSENT
 from ..nets.promptable import Promptable
 from ..nets.prompts import BOTTOM_RIGHT, TOP_LEFT, Prompts
+from ..nets.running import upload
 from ..pixels import frame_to_square, rough_to_square
 from ..video.bank import FrameMemory, MemoryBank
 from ..video.engine import Engine
@@ -127,8 +128,8 @@ class SAM2VideoPredictor:
             raise ValueError("points and labels must be provided together")
         if points is None and box is None:
             raise ValueError("at least one of points or box must be provided as input")
-        coords = torch.zeros(0, 2) if points is None else torch.as_tensor(points, dtype=torch.float32)
-        kinds = torch.zeros(0, dtype=torch.int32) if labels is None else torch.as_tensor(labels, dtype=torch.int32)
+        coords = as_tensor([] if points is None else points, torch.float32)
+        kinds = as_tensor([] if labels is None else labels, torch.int32)
         coords, kinds = coords.reshape(1, -1, 2), kinds.reshape(1, -1)
         if box is not None:
             if not clear_old_points:
@@ -136,12 +137,12 @@ class SAM2VideoPredictor:
                     "cannot add box without clearing old points, since box prompt must be provided before any point prompt "
                     "(please use clear_old_points=True instead)"
                 )
-            corners = torch.as_tensor(box, dtype=torch.float32).reshape(1, 2, 2)
+            corners = as_tensor(box, torch.float32).reshape(1, 2, 2)
             coords = torch.cat([corners, coords], dim=1)
-            kinds = torch.cat([torch.tensor([[TOP_LEFT, BOTTOM_RIGHT]], dtype=torch.int32), kinds], dim=1)
+            kinds = torch.cat([as_tensor([[TOP_LEFT, BOTTOM_RIGHT]], torch.int32), kinds], dim=1)
         if normalize_coords:
-            coords = coords / torch.tensor([inference_state["video_width"], inference_state["video_height"]])
-        coords, kinds = (coords * self.image_size).to(self.device), kinds.to(self.device)
+            coords = coords / as_tensor([inference_state["video_width"], inference_state["video_height"]], torch.float32)
+        coords, kinds = upload(coords * self.image_size, self.device), upload(kinds, self.device)
         thing = self._object(inference_state, obj_id)
         old = None if clear_old_points else thing.points.get(frame_idx)
         if old is not None:
@@ -295,7 +296,7 @@ class SAM2VideoPredictor:
 
     def _consolidated(self, state: State, index: int) -> Answer:
         side = self.model.prompt_encoder.side * 4
-        absent = torch.full((1, 1, side, side), ABSENT, device=self.device)
+        absent = torch.full((1, 1, side, side), ABSENT, dtype=torch.float32, device=self.device)
         known = [thing.at(index) for thing in state["objects"].values()]
         with torch.inference_mode():
             masks = torch.cat([absent if one is None else one.logits for one in known])
@@ -304,6 +305,11 @@ class SAM2VideoPredictor:
     def _at_video_size(self, state: State, logits: Tensor) -> Tensor:
         masks = upsample(logits, (state["video_height"], state["video_width"]))
         return without_overlap(masks) if self.non_overlap_masks else masks
+
+
+def as_tensor(values: Any, dtype: torch.dtype) -> Tensor:
+    """Of whatever holds numbers, on the CPU."""
+    return torch.as_tensor(values, dtype=dtype, device="cpu")
 
 
 def how_many(frames: Frames) -> int:

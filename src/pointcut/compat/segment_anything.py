@@ -171,7 +171,7 @@ class SamPredictor:
             raise AssertionError(f"set_torch_image input must be BCHW with long side {self.model.input_size}.")
         self.reset_image()
         device = self.device
-        mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
+        mean, std = (torch.tensor(v, dtype=torch.float32, device=device).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
         pixels = (transformed_image.to(device).float() - mean) / std
         side = self.model.input_size
         square = F.pad(pixels, (0, side - shape[3], 0, side - shape[2]))
@@ -196,12 +196,14 @@ class SamPredictor:
         if point_coords is not None:
             if point_labels is None:
                 raise AssertionError("point_labels must be supplied if point_coords is supplied.")
-            coords = torch.as_tensor(self.transform.apply_coords(point_coords, encoded.size), dtype=torch.float)[None]
-            labels = torch.as_tensor(point_labels, dtype=torch.int)[None]
+            coords = torch.as_tensor(self.transform.apply_coords(point_coords, encoded.size), dtype=torch.float, device="cpu")[
+                None
+            ]
+            labels = torch.as_tensor(point_labels, dtype=torch.int, device="cpu")[None]
         if box is not None:
-            boxes = torch.as_tensor(self.transform.apply_boxes(box, encoded.size), dtype=torch.float)
+            boxes = torch.as_tensor(self.transform.apply_boxes(box, encoded.size), dtype=torch.float, device="cpu")
         if mask_input is not None:
-            mask = torch.as_tensor(mask_input, dtype=torch.float)[None]
+            mask = torch.as_tensor(mask_input, dtype=torch.float, device="cpu")[None]
         masks, scores, low_res = self.predict_torch(coords, labels, boxes, mask, multimask_output, return_logits)
         return masks[0].cpu().numpy(), scores[0].cpu().numpy(), low_res[0].cpu().numpy()
 

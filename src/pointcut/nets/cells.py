@@ -79,10 +79,10 @@ def taken(rows: Tensor, index: Tensor) -> Tensor:
 def windows_of(cells: tuple[int, int], halvings: int, side: int, device: torch.device) -> Windows:
     """Windows of side x side over a map of h * 2^n by w * 2^n tokens, padded below and to the right."""
     height, width = (n * 2**halvings for n in cells)
-    order = torch.arange(height * width)[None, :, None]
+    order = torch.arange(height * width, device="cpu")[None, :, None]
     places = from_parts(order, cells, halvings)[0, 0]  # (H, W): which token lies there
     padded = F.pad(places, (0, -width % side, 0, -height % side), value=height * width)
     take = padded.unflatten(1, (-1, side)).unflatten(0, (-1, side)).transpose(1, 2).flatten()
-    put = torch.empty(height * width + 1, dtype=torch.long)
-    put[take] = torch.arange(len(take))
+    put = torch.empty(height * width + 1, dtype=torch.long, device="cpu")
+    put[take] = torch.arange(len(take), device="cpu")
     return Windows(side, take.to(device), put[:-1].to(device))

@@ -90,6 +90,11 @@ class Masks(NamedTuple):
     object_score: Tensor | None
     """(N, 1)."""
 
+    def only(self, which: Tensor) -> Masks:
+        """Some candidates (K',) of each prompt."""
+        logits, scores, tokens = (x.index_select(1, which) for x in (self.logits, self.scores, self.tokens))
+        return Masks(logits, scores, tokens, self.object_score)
+
     @classmethod
     def joined(cls, parts: Sequence[Masks]) -> Masks:
         """Masks of several prompts, one after another."""
@@ -241,6 +246,10 @@ class MaskDecoder(nn.Module):
         """The logits of some of the four masks: (N, len(which), 4h, 4w)."""
         return self._put_together(image, self._parts(image, decoded, which))
 
+    def masks_of(self, image: ImageSide, decoded: Decoded, which: range) -> Masks:
+        """The same with their scores."""
+        return self._pack(decoded, self.draw(image, decoded, which), which)
+
     def draw_wanted(self, image: ImageSide, decoded: Decoded, wanted: Sequence[Sequence[int]]) -> Tensor:
         """Of each prompt on one image some of the four masks, on a CPU: the logits of all of them (M, 4h, 4w)."""
         rows = self.mask_rows(decoded.mask_tokens)
@@ -283,9 +292,9 @@ class MaskDecoder(nn.Module):
         """Three candidates, or the one mask that the family gives for a clear prompt."""
         many = range(1, MASK_TOKENS)
         if multimask:
-            return self._pack(decoded, self.draw(image, decoded, many), many)
+            return self.masks_of(image, decoded, many)
         if not self.config.stability_fallback or self.training:
-            return self._pack(decoded, self.draw(image, decoded, range(1)), range(1))
+            return self.masks_of(image, decoded, range(1))
         parts = self._parts(image, decoded, range(MASK_TOKENS))
         one = self._pack(decoded, self._put_together(image, parts[:, :1]), range(1))
         stable = stability(parts[:, :1], offset=0.05) >= 0.98  # (N,): in whichever order the parts lie
@@ -324,7 +333,7 @@ def stability(logits: Tensor, offset: float) -> Tensor:
     """
     inner = (logits > offset).flatten(-2).sum(-1)
     outer = (logits > -offset).flatten(-2).sum(-1)
-    return torch.where(outer > 0, inner / outer, 1.0)
+    return torch.where(outer > 0, inner.float() / outer.float(), 1.0)
 
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -59,7 +59,7 @@ def to_bytes(x: Tensor) -> tuple[Tensor, float, int]:
     least, greatest = min(least, 0.0), max(greatest, 0.0)  # zero itself has a byte
     scale = max((greatest - least) / STEPS, SMALLEST)
     zero = round(-least / scale)
-    return torch.add(torch.tensor(zero + 0.5), x, alpha=1 / scale).to(torch.uint8), scale, zero
+    return torch.add(torch.tensor(zero + 0.5, device="cpu"), x, alpha=1 / scale).to(torch.uint8), scale, zero
 
 
 def with_bytes(linear: nn.Linear, gelu: bool) -> PackedLinear:

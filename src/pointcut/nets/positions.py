@@ -64,8 +64,8 @@ def wake_sines() -> None:
     With PyTorch's CPU builds the first one of a process, if two threads share it, may come out with an error of 1.5e-4: MKL
     is still choosing its kernel. Every later one is right.
     """
-    torch.zeros(1).sin()
-    torch.zeros(1).cos()
+    torch.zeros(1, dtype=torch.float32, device="cpu").sin()
+    torch.zeros(1, dtype=torch.float32, device="cpu").cos()
 
 
 @computed_once(4)
@@ -77,7 +77,7 @@ def sine_grid(width: int, rows: int, columns: int, device: torch.device, tempera
     half = width // 2
     y = torch.arange(1, rows + 1, device=device, dtype=torch.float32) / (rows + 1e-6) * 2 * math.pi
     x = torch.arange(1, columns + 1, device=device, dtype=torch.float32) / (columns + 1e-6) * 2 * math.pi
-    period = temperature ** (2 * (torch.arange(half, device=device) // 2) / half)
+    period = temperature ** (2 * (torch.arange(half, device=device) // 2).float() / half)
 
     def encode(position: Tensor) -> Tensor:
         angle = position[:, None] / period  # (T, half)
@@ -94,7 +94,7 @@ def sine_times(times: Tensor, width: int, temperature: float = 10000.0) -> Tenso
     Source: https://github.com/facebookresearch/sam2/blob/main/sam2/modeling/sam2_utils.py (get_1d_sine_pe)
     """
     half = width // 2
-    period = temperature ** (2 * (torch.arange(half, device=times.device) // 2) / half)
+    period = temperature ** (2 * (torch.arange(half, device=times.device) // 2).float() / half)
     angle = times[:, None] / period
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 

@@ -106,9 +106,11 @@ class Promptable(nn.Module, ABC):
         """One prompt (N = 1) -> its mask, or of an ambiguous prompt's three candidates only the one with the highest score."""
         image, sparse = self.prompted(image, prompt)
         decoded = self.mask_decoder.decode(image, sparse)
+        if ambiguous and not self.on_cpu:  # to ask which is best is to wait; what the others cost is little
+            three = self.mask_decoder.masks_of(image, decoded, range(1, MASK_TOKENS))
+            return three.only(three.scores[0].argmax()[None])
         which = 1 + int(decoded.scores[0, 1:].argmax()) if ambiguous else 0
-        logits = self.mask_decoder.draw(image, decoded, [which])
-        return Masks(logits, decoded.scores[:, [which]], decoded.mask_tokens[:, [which]], decoded.object_score)
+        return self.mask_decoder.masks_of(image, decoded, range(which, which + 1))
 
     def good_candidates(self, image: ImageSide, prompts: Prompts, limit: float) -> tuple[Tensor, Tensor, Tensor]:
         """Of the three candidates of each of N prompts those with a score above `limit`: the others are never drawn.
@@ -126,7 +128,8 @@ class Promptable(nn.Module, ABC):
         good = decoded.scores[:, 1:] > limit  # (N, 3)
         if not self.on_cpu:  # to ask which are good is to wait; what they cost is little
             drawn = self.mask_decoder.draw(image, decoded, range(1, MASK_TOKENS))
-            return drawn[good], decoded.scores[:, 1:][good], good.nonzero()[:, 0]
+            prompt, which = good.nonzero(as_tuple=True)
+            return drawn[prompt, which], decoded.scores[:, 1:][prompt, which], prompt
         wanted = [[k for k, passes in enumerate(of_three, 1) if passes] for of_three in good.tolist()]
         logits = self.mask_decoder.draw_wanted(image, decoded, wanted)
         return logits, decoded.scores[:, 1:][good], good.nonzero()[:, 0]

@@ -111,8 +111,8 @@ class PromptEncoder(nn.Module):
 
     def encode_sparse(self, prompts: Prompts) -> Tensor:
         count, device = prompts.rows, self.no_mask_embed.weight.device
-        points = torch.zeros(count, 0, 2, device=device) if prompts.points is None else prompts.points
-        labels = torch.zeros(count, 0, device=device) if prompts.labels is None else prompts.labels
+        points = torch.zeros(count, 0, 2, dtype=torch.float32, device=device) if prompts.points is None else prompts.points
+        labels = torch.zeros(count, 0, dtype=torch.int64, device=device) if prompts.labels is None else prompts.labels
         has_points, has_box = prompts.points is not None, prompts.boxes is not None
         pads = has_points or has_box
         if self.config.box_corners == "after_points":
@@ -122,7 +122,7 @@ class PromptEncoder(nn.Module):
             labels = torch.cat([labels, labels.new_full((count, 1), PADDING)], dim=1)
         if prompts.boxes is not None:
             corners = prompts.boxes.reshape(count, 2, 2)
-            corner_labels = labels.new_tensor([TOP_LEFT, BOTTOM_RIGHT]).expand(count, 2)
+            corner_labels = torch.arange(TOP_LEFT, BOTTOM_RIGHT + 1, device=device).to(labels.dtype).expand(count, 2)
             after = self.config.box_corners == "after_points"
             points = torch.cat([points, corners] if after else [corners, points], dim=1)
             labels = torch.cat([labels, corner_labels] if after else [corner_labels, labels], dim=1)
@@ -154,7 +154,7 @@ class PromptEncoder(nn.Module):
     def blank(self) -> Tensor:
         """What a prompt without a mask that draws nothing makes of every cell: (1, C, h, w)."""
         device = self.no_mask_embed.weight.device
-        return self._of_maps(torch.zeros(1, DRAWN_MAPS, 4 * self.side, 4 * self.side, device=device))
+        return self._of_maps(torch.zeros(1, DRAWN_MAPS, 4 * self.side, 4 * self.side, dtype=torch.float32, device=device))
 
     def _of_maps(self, maps: Tensor) -> Tensor:
         """Of prompts without a mask: (N, 3, 4H, 4W) -> (N, C, H, W)."""
@@ -168,8 +168,8 @@ def draw_prompts(prompts: Prompts, side: int, input_size: int, device: torch.dev
     A click is a Gaussian bump of standard deviation `radius` (of the image's side); bumps of one kind are joined by their
     maximum, as the disks of RITM (Sofiiuk et al., "Reviving Iterative Training", section 3.1).
     """
-    centre = (torch.arange(side, device=device) + 0.5) / side  # of a map's cell, in the unit interval
-    maps = torch.zeros(prompts.rows, DRAWN_MAPS, side, side, device=device)
+    centre = (torch.arange(side, dtype=torch.float32, device=device) + 0.5) / side  # of a map's cell, in the unit interval
+    maps = torch.zeros(prompts.rows, DRAWN_MAPS, side, side, dtype=torch.float32, device=device)
     if prompts.points is not None and prompts.labels is not None and prompts.points.shape[1]:
         unit = (prompts.points.float() + 0.5) / input_size  # (N, T, 2)
         bump_x = torch.exp(-0.5 * ((centre - unit[..., :1]) / radius) ** 2)  # (N, T, side)

@@ -21,6 +21,7 @@ from .neck import FpnNeck, ImageEncoder
 from .packing import keep, narrow, pack
 from .promptable import Promptable
 from .prompts import PADDING, PromptConfig, PromptEncoder, Prompts
+from .running import own_arithmetic
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class Sam2(Promptable):
         self.image_encoder.trunk.bake(self.input_size)
 
     def settle(self, arithmetic: torch.dtype, release: Callable[[Tensor], None] = keep, *, compiler: str | None = None) -> None:
-        self.image_encoder.merge((self.mask_decoder.conv_s0, self.mask_decoder.conv_s1))
+        with own_arithmetic(self.device):
+            self.image_encoder.merge((self.mask_decoder.conv_s0, self.mask_decoder.conv_s1))
         super().settle(arithmetic, release, compiler=compiler)
         if self.memory is not None:
             narrow(self.memory.memory_attention, self.encoding_dtype, release)
@@ -115,7 +117,9 @@ class Sam2(Promptable):
 
     def unprompted(self) -> Prompts:
         """The prompt of a frame about which nothing is said: one point that is none."""
-        return Prompts(torch.zeros(1, 1, 2, device=self.device), torch.full((1, 1), PADDING, device=self.device))
+        return Prompts(
+            torch.zeros(1, 1, 2, dtype=torch.float32, device=self.device), torch.full((1, 1), PADDING, device=self.device)
+        )
 
     def find(self, frame: ImageSide, embedding: Tensor, prompt: Prompts, multimask: bool) -> Found:
         """One prompt, asked of each embedding (N, C, h, w) of a frame: N answers, of three candidates the best."""

@@ -28,8 +28,9 @@ from ..images import Frame, open_image
 from ..nets.decoder import ImageFeatures, ImageSide, Masks, stability
 from ..nets.promptable import Promptable
 from ..nets.prompts import FOREGROUND, Prompts
+from ..nets.running import Download, inference
 from ..nets.sam1 import Sam1
-from ..pixels import drawn, prompts_to_model, smaller, to_picture, to_square
+from ..pixels import drawing, prompts_to_model, smaller, to_picture, to_square
 from ..prompts import PointsLike, Prompt, parse_prompts
 from ..rle import Rle
 from ..segments import Preview, Segments
@@ -60,7 +61,7 @@ class Encoder:
     def encode_squares(self, squares: Tensor, images: Sequence[np.ndarray], frames: Sequence[Frame]) -> list[EncodedImage]:
         """The tensor-level call under it: normalised squares (B, 3, S, S) of pictures (H, W, 3) and their frames."""
         encoded = []
-        with torch.inference_mode():
+        with inference(self.net.device):
             batch = self.net.encode(squares.to(self.net.encoding_dtype))
             several = len(images) > 1  # then each gets tensors of its own: one that is kept must not keep the others
             for i, (image, frame) in enumerate(zip(images, frames, strict=True)):
@@ -154,11 +155,12 @@ class EncodedImage:
         prompts = parse_prompts(points, labels, boxes, None, self.size)
         if len(prompts) != 1:
             raise InvalidPrompt(f"a preview shows one object, got prompts of {len(prompts)}; use segment")
-        with torch.inference_mode():
+        with inference(self.net.device):
             given = prompts_to_model(prompts, self.frame, self.net)
             best = self.net.best_candidate(self._side_for(given), given, prompts[0].ambiguous)
         height, width = self._low_res(best.logits)
-        return Preview((best.logits[0, 0, :height, :width] > 0).cpu().numpy(), float(best.scores[0, 0]))
+        mask, score = Download(best.logits[0, 0, :height, :width] > 0, best.scores[0, 0]).arrays()
+        return Preview(mask, float(score))
 
     def segment_everything(
         self, config: AutomaticConfig | None = None, progress: Callable[[int, int], None] | None = None
@@ -193,13 +195,13 @@ class EncodedImage:
 
     def decode(self, prompts: Prompts, multimask: bool) -> Masks:
         """The tensor-level call under `segment`: prompts in pixels of the model's square -> low-resolution masks."""
-        with torch.inference_mode():
+        with inference(self.net.device):
             return self.net.predict(self._side_for(prompts), prompts, multimask)
 
     @cached_property
     def side_for_many(self) -> ImageSide:
         """`side` and what pays from the second click on; made with the first."""
-        with torch.inference_mode():
+        with inference(self.net.device):
             return self.net.for_many(self.side)
 
     def _side_for(self, prompts: Prompts) -> ImageSide:
@@ -251,14 +253,15 @@ class EncodedImage:
             "scores": masks.scores.flatten(0, 1),
             "stability": stability(logits[..., :height, :width], offset=1.0).flatten(0, 1),
             "logits": (logits if limit is None else logits.clamp(-limit, limit)).flatten(0, 1),
-            "objects": torch.tensor(rows).repeat_interleave(count),
         }
         if masks.object_score is not None:
             fields["object_scores"] = masks.object_score[:, 0].repeat_interleave(count)
         with torch.inference_mode():
-            stored = drawn(logits, self.frame)
-        arrays = {name: value.cpu().numpy() for name, value in fields.items()}
-        return {"stored": stored.reshape(-1, *stored.shape[2:]), **arrays}
+            drawn = drawing(logits, self.frame)
+            download = Download(*fields.values())
+            stored = drawn()
+        arrays = dict(zip(fields, download.arrays(), strict=True))
+        return {"stored": stored.reshape(-1, *stored.shape[2:]), "objects": np.repeat(rows, count), **arrays}
 
 
 def decoder_digest(net: Promptable) -> str:
@@ -296,7 +299,7 @@ def load_encoded(path: str | os.PathLike[str], encoder: Encoder) -> EncodedImage
             f"{path}: was encoded by {model} with other weights; load that model, or encode the picture again"
         )
     high_res = tuple(tensors[name] for name in sorted(tensors) if name.startswith("high_res_"))
-    with torch.inference_mode():
+    with inference(net.device):
         side = net.image_side(ImageFeatures(tensors["embedding"], high_res))
     image = open_image(tensors["picture_png"].cpu().numpy().tobytes())
     return EncodedImage(image, Frame(**json.loads(metadata["frame"])), side, replace(encoder, name=model))

@@ -18,6 +18,7 @@ from ..nets.following import Found
 from ..nets.memory import MASK_SCALE, MASK_SHIFT, Memory, Recollection
 from ..nets.promptable import Promptable
 from ..nets.prompts import Prompts
+from ..nets.running import inferring
 from ..nets.sam2 import Sam2
 from .bank import POINTERS, FrameMemory, MemoryBank, Recalled
 
@@ -41,11 +42,13 @@ class Engine:
             raise ModelError(f"{name} cannot follow objects through a video: its weights hold no memory; use SAM 2 or 2.1")
         return cls(net, net.memory, binarize_prompted)
 
+    @inferring
     def encode(self, square: Tensor) -> ImageSide:
         """A normalised square (1, 3, S, S)."""
         encoded = self.net.encode_frame(square.to(self.net.encoding_dtype))
         return self.net.ready(ImageFeatures(encoded.embedding.float(), tuple(x.float() for x in encoded.high_res)))
 
+    @inferring
     def track(
         self, frame: ImageSide, banks: Sequence[MemoryBank], index: int, frames: int | None, backwards: bool
     ) -> list[FrameMemory]:
@@ -64,6 +67,7 @@ class Engine:
             found |= zip(rows, each_alone(answers, memories), strict=True)
         return [found[i] for i in range(len(banks))]
 
+    @inferring
     def answer(
         self,
         frame: ImageSide,
@@ -91,6 +95,7 @@ class Engine:
         points += 0 if prompts.boxes is None else 2
         return FrameMemory(*self.net.find(frame, embedding, prompts, multimask=points <= 1))
 
+    @inferring
     def answer_mask(self, frame: ImageSide, mask: Tensor) -> FrameMemory:
         """The object as a mask (1, 1, S, S) of 0 and 1 in the network's square: it is taken as it is, not remembered yet."""
         logits = mask * MASK_SCALE + MASK_SHIFT
@@ -103,6 +108,7 @@ class Engine:
         pointer = present * found.pointer + (1 - present) * self.memory.no_obj_ptr
         return FrameMemory(small, present * MASK_SCALE + MASK_SHIFT, pointer, torch.ones_like(found.score))
 
+    @inferring
     def remember(self, frame: ImageSide, found: FrameMemory) -> FrameMemory:
         """The same with its memory, as a frame that the user spoke about."""
         memory = self.net.memorise(frame, found.logits, found.present, binary=self.binarize_prompted)

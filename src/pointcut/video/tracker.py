@@ -9,7 +9,7 @@ for frame in tracker.run():
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from ..files import replacing
 from ..images import Frame
 from ..nets.decoder import ImageSide, stability
 from ..nets.promptable import Promptable
-from ..pixels import drawn, frame_to_square, prompts_to_model, rough_to_square
+from ..nets.running import Download
+from ..pixels import drawing, frame_to_square, prompts_to_model, rough_to_square
 from ..prompts import PointsLike, parse_prompts
 from ..segments import Segments
 from .bank import FrameMemory, MemoryBank
@@ -115,7 +116,7 @@ class Tracker:
             thing.bank.prompted[frame] = self.engine.remember(encoded, found)
         thing.bank.tracked.pop(frame, None)
         self._things[object_id] = thing
-        return self._segments(image, [(object_id, found)])
+        return self._leaving(image, [(object_id, found)])()
 
     def run(self, start: int | None = None, end: int | None = None, *, reverse: bool = False) -> Iterator[TrackedFrame]:
         """Follows all objects from frame `start` (by default the first that was prompted) to before `end`, or to the last.
@@ -129,10 +130,10 @@ class Tracker:
         image = self._wanted(index, end, reverse)
         while image is not None:
             self._backwards = reverse
-            found = self._follow(index, image)
+            segments = self._leaving(image, self._follow(index, image))
             later = index + (-1 if reverse else 1)
             ahead = self._ahead(later, end, reverse) if self._looks_ahead else None
-            yield TrackedFrame(index, self.frames.seconds(index), self._segments(image, found))
+            yield TrackedFrame(index, self.frames.seconds(index), segments())
             index, image = later, self._wanted(later, end, reverse) if ahead is None else ahead
 
     def remove(self, object_id: int) -> None:
@@ -179,7 +180,13 @@ class Tracker:
                 kind, _, frame = place.partition("/")
                 name = f"{object_id}/{place}"
                 logits, present, pointer = (tensors[f"{name}/{part}"] for part in ("logits", "present", "pointer"))
-                one = FrameMemory(logits, present, pointer, torch.tensor([score], device=device), tensors.get(f"{name}/memory"))
+                one = FrameMemory(
+                    logits,
+                    present,
+                    pointer,
+                    torch.tensor([score], dtype=torch.float32, device=device),
+                    tensors.get(f"{name}/memory"),
+                )
                 getattr(bank, kind)[int(frame)] = one
             self._things[int(object_id)] = _Thing(bank, set(told["seen"]))
         return metadata
@@ -239,18 +246,19 @@ class Tracker:
     def _place(self, image: np.ndarray) -> Frame:
         return Frame(image.shape[0], image.shape[1], self.engine.net.input_size, "squash")
 
-    def _segments(self, image: np.ndarray, found: list[tuple[int, FrameMemory]]) -> Segments:
+    def _leaving(self, image: np.ndarray, found: list[tuple[int, FrameMemory]]) -> Callable[[], Segments]:
+        """What was found, on its way from the device: what that is asked for in the meantime is not waited for."""
         with torch.inference_mode():
             logits = torch.cat([one.logits for _, one in found])
-            masks = drawn(logits, self._place(image))[:, 0]
-            steady = stability(logits[:, 0], offset=1.0)
-        return Segments(
-            image,
-            stored=masks,
-            scores=torch.cat([one.score for _, one in found]).cpu().numpy(),
-            stability=steady.cpu().numpy(),
-            logits=logits[:, 0].cpu().numpy(),
-            objects=np.array([object_id for object_id, _ in found]),
-            prompts=(),
-            object_scores=torch.cat([one.present for _, one in found])[:, 0].cpu().numpy(),
-        )
+            scores, present = (
+                torch.cat(column) for column in zip(*((one.score, one.present[:, 0]) for _, one in found), strict=True)
+            )
+            masks = drawing(logits, self._place(image))
+            download = Download(scores, stability(logits[:, 0], offset=1.0), logits[:, 0], present)
+
+        def segments() -> Segments:
+            arrays = dict(zip(("scores", "stability", "logits", "object_scores"), download.arrays(), strict=True))
+            objects = np.array([object_id for object_id, _ in found])
+            return Segments(image, stored=masks()[:, 0], objects=objects, prompts=(), **arrays)
+
+        return segments

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from ..errors import InputError, WeightsMismatch
 from ..nets import sam1, sam2
 from ..nets.promptable import Promptable
+from ..nets.running import own_arithmetic
 from . import hub, specs
 from .keys import to_native
 from .read import read_tensors, weights_in
@@ -106,7 +107,8 @@ def network_from(
     native = {key: value if value.dtype == torch.float32 else value.float() for key, value in native.items()}
     counters = {key: torch.zeros((), dtype=torch.long) for key in net.state_dict() if key.endswith("num_batches_tracked")}
     net.load_state_dict(native | counters, strict=True, assign=True)
-    net.bake()
+    with own_arithmetic(net.device):
+        net.bake()
     return net, name
 
 

@@ -1,0 +1,50 @@
+"""What runs on a GPU only, on a device that pretends to be one (pretended.py): right, and waited for at the end only."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("pretended.py")
+END = {"a download, nets/running.py"}
+"""Answers that are fetched together."""
+
+
+@pytest.fixture(scope="module", params=["nano", "sam2", "sam1"])
+def told(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+    ran = subprocess.run([sys.executable, str(SCRIPT), request.param], check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_the_same_answers(told: dict[str, dict[str, Any]]) -> None:
+    compared = {step: one for step, one in told.items() if "masks" in one}
+    assert len(compared) >= 6
+    for step, one in compared.items():
+        want, got = one["masks"]
+        assert want == got > 0, step
+        assert one["pixels"] <= 2 * want, step  # pixels that lie on the threshold
+        assert one["logits"] < 2e-3, step  # automatic ones are told in 16 bits
+        assert one["scores"] < 1e-5, step
+
+
+def test_nothing_is_waited_for_before_the_end(told: dict[str, dict[str, Any]]) -> None:
+    assert told["encode again"]["waits"] == {}
+    prompts = {"click", "boxes", "refine", "rough", "preview"}
+    frames = {step for step in told if step.startswith(("frame", "again"))}
+    for step in prompts | frames:
+        assert set(told[step]["waits"]) == END, step
+
+
+def test_automatic_masks_wait_for_what_is_good_and_for_the_border(told: dict[str, dict[str, Any]]) -> None:
+    """Of each of the two batches and of the survivors as a whole, never of a mask by itself."""
+    waits = told["everything again"]["waits"]
+    assert waits.pop("a shape, nets/promptable.py") == 2
+    assert waits.pop("a shape, automatic/columns.py") <= 4 * (2 + 1)  # boxes that a quick look missed, and run lengths
+    assert waits.pop("a download, automatic/generate.py") == 1
+    assert set(waits) == END
