@@ -5,7 +5,7 @@ two, and writes down whenever a program waits for it: when a number, a shape tha
 or a tensor is brought to it otherwise than in its turn (`upload`). So what runs on a GPU only can be run, compared with the
 CPU's answers, and counted, where there is none. What it cannot tell is how long things take, and how CUDA's kernels round.
 
-    python tests/pretended.py sam2|sam1|nano
+    python tests/pretended.py sam2|sam1|nano [autocast]
 
 prints, as JSON, what each step of using a network waits for, and how far its answers are from the CPU's. It runs in a process
 of its own, for a device cannot be taken back.
@@ -40,6 +40,10 @@ NAME = "pretended"
 ATEN = torch.ops.aten
 COPIES = (ATEN._to_copy.default, ATEN.copy_.default)
 ASKS = {ATEN._local_scalar_dense.default: "a number", ATEN.nonzero.default: "a shape", ATEN.equal.default: "a number"}
+
+NARROWED = {torch.nn.functional.linear, torch.conv2d, torch.conv_transpose2d, torch.matmul, torch.bmm, torch.mm, torch.addmm}
+NARROWED |= {torch.einsum, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.nn.functional.scaled_dot_product_attention}
+"""What `torch.autocast` computes in bfloat16 on CUDA, of what networks are made of."""
 
 waits: Counter[str] = Counter()
 """What was waited for, and where in the package, since it was emptied."""
@@ -105,6 +109,10 @@ def held(x: Any) -> Any:
     return x.held if isinstance(x, Pretended) else x
 
 
+def narrowed(x: Any) -> Any:
+    return x.to(torch.bfloat16) if isinstance(x, Pretended) and x.dtype == torch.float32 else x
+
+
 class Operations(TorchDispatchMode):
     """What makes tensors on the device, and all else."""
 
@@ -120,6 +128,8 @@ class Functions(TorchFunctionMode):
         if func in (torch.tensor, torch.as_tensor) and is_ours(kwargs.get("device")):
             note("an upload")
             return Pretended(func(*args, **{**kwargs, "device": "cpu"}))
+        if func in NARROWED and torch.is_autocast_enabled(NAME):
+            args, kwargs = tree_map(narrowed, args), tree_map(narrowed, kwargs)
         if func is torch.nn.functional.scaled_dot_product_attention and isinstance(args[0], Pretended):
             return Pretended(func(*map(held, args), **tree_map(held, kwargs)))
         return func(*args, **kwargs)
@@ -170,11 +180,13 @@ def steps(model: Segmenter, image: np.ndarray, film: list[np.ndarray]) -> Iterat
         yield f"again {index}", lambda: next(again).segments
 
 
-def main(name: str) -> None:
+def main(name: str, autocast: bool) -> None:
     image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     film = [ball(i) for i in range(8)]
     expected = [call() for _, call in steps(model_of(name), image, film)]
     _setup_privateuseone_for_python_backend(NAME, backend_module=Module())
+    autocasting = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")
+    autocasting.fallback(torch.library.fallthrough_kernel)  # `Functions` does it
     torch.inference_mode = lambda _=True: torch.no_grad()  # its tensors cannot be held
     told: dict[str, Any] = {}
     with Functions(), Operations():
@@ -182,7 +194,8 @@ def main(name: str) -> None:
         assert model.device.type == NAME
         for want, (step, call) in zip(expected, steps(model, image, film), strict=True):
             waits.clear()
-            got = call()
+            with torch.autocast(NAME, dtype=torch.bfloat16, enabled=autocast):
+                got = call()
             told[step] = {"waits": dict(waits)}
             if isinstance(want, Segments):
                 told[step] |= {"masks": [len(want), len(got)]}
@@ -205,4 +218,4 @@ def model_of(name: str, device: str = "cpu") -> Segmenter:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-    main(sys.argv[1])
+    main(sys.argv[1], "autocast" in sys.argv[2:])

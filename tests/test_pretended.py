@@ -17,7 +17,11 @@ END = {"a download, nets/running.py"}
 
 @pytest.fixture(scope="module", params=["nano", "sam2", "sam1"])
 def told(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
-    ran = subprocess.run([sys.executable, str(SCRIPT), request.param], check=False, capture_output=True, text=True)
+    return asked(request.param)
+
+
+def asked(*words: str) -> dict[str, dict[str, Any]]:
+    ran = subprocess.run([sys.executable, str(SCRIPT), *words], check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return json.loads(ran.stdout.splitlines()[-1])
 
@@ -48,3 +52,13 @@ def test_automatic_masks_wait_for_what_is_good_and_for_the_border(told: dict[str
     assert waits.pop("a shape, automatic/columns.py") <= 4 * (2 + 1)  # boxes that a quick look missed, and run lengths
     assert waits.pop("a download, automatic/generate.py") == 1
     assert set(waits) == END
+
+
+@pytest.mark.parametrize("name", ["nano", "sam2", "sam1"])
+def test_autocast_holds_for_encoding(name: str) -> None:
+    """As scripts for Meta's code have it around them: answers are float32's but for what bfloat16 does to the embedding."""
+    told = asked(name, "autocast")
+    one = {step: told[step] for step in told if "logits" in told[step] and not step.startswith("everything")}
+    assert len(one) >= 5
+    assert 1e-3 < max(step["logits"] for step in one.values()) < 0.3
+    assert max(step["scores"] for step in one.values()) < 0.01

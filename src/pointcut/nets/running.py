@@ -7,7 +7,7 @@ that; what is here does not, or only as far as it must.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -45,6 +45,13 @@ def own_arithmetic(device: torch.device) -> Iterator[None]:
 def inference(device: torch.device) -> Iterator[None]:
     """The same, without gradients."""
     with torch.inference_mode(), own_arithmetic(device):
+        yield
+
+
+@contextmanager
+def encoding(device: torch.device) -> Iterator[None]:
+    """No gradients; and on a GPU a caller's `torch.autocast` holds for encoding, as scripts for Meta's code expect of it."""
+    with torch.inference_mode(), nullcontext() if device.type != "cpu" else own_arithmetic(device):
         yield
 
 

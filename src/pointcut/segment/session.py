@@ -28,7 +28,7 @@ from ..images import Frame, open_image
 from ..nets.decoder import ImageFeatures, ImageSide, Masks, stability
 from ..nets.promptable import Promptable
 from ..nets.prompts import FOREGROUND, Prompts
-from ..nets.running import Download, inference
+from ..nets.running import Download, encoding, inference
 from ..nets.sam1 import Sam1
 from ..pixels import drawing, prompts_to_model, smaller, to_picture, to_square
 from ..prompts import PointsLike, Prompt, parse_prompts
@@ -61,8 +61,9 @@ class Encoder:
     def encode_squares(self, squares: Tensor, images: Sequence[np.ndarray], frames: Sequence[Frame]) -> list[EncodedImage]:
         """The tensor-level call under it: normalised squares (B, 3, S, S) of pictures (H, W, 3) and their frames."""
         encoded = []
-        with inference(self.net.device):
+        with encoding(self.net.device):
             batch = self.net.encode(squares.to(self.net.encoding_dtype))
+        with inference(self.net.device):
             several = len(images) > 1  # then each gets tensors of its own: one that is kept must not keep the others
             for i, (image, frame) in enumerate(zip(images, frames, strict=True)):
                 high_res = tuple(x[i : i + 1].to(torch.float32, copy=several) for x in batch.high_res)

@@ -18,7 +18,7 @@ from ..nets.following import Found
 from ..nets.memory import MASK_SCALE, MASK_SHIFT, Memory, Recollection
 from ..nets.promptable import Promptable
 from ..nets.prompts import Prompts
-from ..nets.running import inferring
+from ..nets.running import encoding, inference, inferring
 from ..nets.sam2 import Sam2
 from .bank import POINTERS, FrameMemory, MemoryBank, Recalled
 
@@ -42,11 +42,12 @@ class Engine:
             raise ModelError(f"{name} cannot follow objects through a video: its weights hold no memory; use SAM 2 or 2.1")
         return cls(net, net.memory, binarize_prompted)
 
-    @inferring
     def encode(self, square: Tensor) -> ImageSide:
         """A normalised square (1, 3, S, S)."""
-        encoded = self.net.encode_frame(square.to(self.net.encoding_dtype))
-        return self.net.ready(ImageFeatures(encoded.embedding.float(), tuple(x.float() for x in encoded.high_res)))
+        with encoding(self.net.device):
+            encoded = self.net.encode_frame(square.to(self.net.encoding_dtype))
+        with inference(self.net.device):
+            return self.net.ready(ImageFeatures(encoded.embedding.float(), tuple(x.float() for x in encoded.high_res)))
 
     @inferring
     def track(
