@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 import pointcut
+from pointcut.segment.features import pooled_features
 from pointcut.segment.segmenter import Segmenter
 from pointcut.segment.session import Encoder
 from pointcut.segments import Segments
@@ -160,6 +161,7 @@ def steps(model: Segmenter, image: np.ndarray, film: list[np.ndarray]) -> Iterat
     yield "rough", lambda: photo.segment(mask=np.ones(photo.size, bool))
     yield "preview", lambda: photo.preview(points=[(60, 50)])
     yield "batch", lambda: model.encode_batch([image, image[:50]])[1].segment(points=[(60, 30)])
+    yield "features", lambda: pooled_features(photo, kept["click"])
     loose = pointcut.AutomaticConfig(6, points_per_batch=18, pred_iou_thresh=0.0, stability_score_thresh=0.0)
     yield "everything", lambda: photo.segment_everything(loose)
     yield "everything again", lambda: photo.segment_everything(loose)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,31 @@ def test_everything_in_a_picture(nano: pointcut.Segmenter, tmp_path: Path) -> No
     with pytest.raises(pointcut.InputError, match="cannot be compared"):
         Library(tmp_path / "index", other).search(np.zeros(9, np.float32))
     assert len(open_store(tmp_path / "index")) == count
+
+
+MANY_MASKS = """
+import resource
+import numpy as np
+import pointcut
+from pointcut import rle
+from pointcut.segment.features import pooled_features
+
+size = 3000, 4000
+image, square = np.zeros((*size, 3), np.uint8), rle.encode(np.ones((300, 500), bool))
+stored = tuple(rle.placed(square, 40 * i, 30 * i, size) for i in range(60))
+ones = np.ones(60, np.float32)
+cut = pointcut.Segments(image, stored, ones, ones, np.zeros((60, 1, 1), np.float32), np.arange(60), ())
+photo = pointcut.load("nano", device="cpu").encode(image)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert len(pooled_features(photo, cut)) == 60
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_vectors_of_many_masks_of_a_large_picture() -> None:
+    """Each is looked at within its box, and then forgotten: as floats of the picture's size sixty are 2.9 GB."""
+    ran = subprocess.run([sys.executable, "-c", MANY_MASKS], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) < 50_000  # kilobytes
 
 
 def test_vectors_and_thumbnails(cat: pointcut.EncodedImage, nano: pointcut.Segmenter, tmp_path: Path) -> None:

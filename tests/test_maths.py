@@ -182,3 +182,16 @@ def test_masks_are_drawn_as_if_everything_were(seed: int, size: tuple[int, int],
     with patch.object(pixels, "STRETCHED_TOGETHER", together):
         masks = pixels.drawn(logits, frame)
     np.testing.assert_array_equal(masks, (pixels.to_picture(logits, frame) > 0).numpy())
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(bool, st.tuples(st.integers(1, 60), st.integers(1, 60))),
+    st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=3),
+)
+def test_cell_shares_are_adaptive_pooling(mask: np.ndarray, grids: list[tuple[int, int]]) -> None:
+    x0, y0, x1, y1 = masks.boxes_xyxy(mask[None])[0].astype(int)
+    got = masks.cell_shares(mask[y0:y1, x0:x1], x0, y0, mask.shape, grids)
+    for shares, grid in zip(got, grids, strict=True):
+        want = torch.nn.functional.interpolate(torch.from_numpy(mask)[None, None].float(), grid, mode="area")[0, 0]
+        np.testing.assert_allclose(shares, want.numpy(), atol=1e-6)

@@ -13,6 +13,7 @@ import torch
 import pointcut
 from pointcut.compat.sam2 import SAM2ImagePredictor, SAM2VideoPredictor
 from pointcut.compat.segment_anything import SamPredictor
+from pointcut.segment.features import pooled_features
 from pointcut.segment.segmenter import Segmenter
 from pointcut.segment.session import Encoder
 
@@ -55,7 +56,7 @@ def answers(name: str) -> list[np.ndarray]:
         photo.segment(mask=np.ones(photo.size, bool)),
     ]
     cuts += [photo.segment_everything(pointcut.AutomaticConfig(3, pred_iou_thresh=0.0, stability_score_thresh=0.0))]
-    told = [photo.preview(points=[(30, 48)]).mask]
+    told = [photo.preview(points=[(30, 48)]).mask, pooled_features(photo, cuts[1])]
     if name != "sam1":
         tracker = model.track([ball(i) for i in range(4)])
         tracker.prompt(0, 1, boxes=(10, 20, 60, 70))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from ..masks import cell_shares
+from ..nets.running import inference, upload
 from ..segments import Segments
 from .session import EncodedImage
 
@@ -27,13 +30,20 @@ def pooled_features(photo: EncodedImage, cut: Segments, *, centred: bool = True)
     """
     if not len(cut):
         return np.zeros((0, feature_width(photo)), np.float32)
-    masks = [torch.tensor(cut.mask(row), dtype=torch.float32, device=photo.device)[None, None] for row in range(len(cut))]
-    parts = []
-    for level in (photo.features.embedding, *photo.features.high_res):
-        side = level.shape[-1]
-        height, width = (max(1, round(n * side / photo.frame.side)) for n in photo.frame.content)
-        cells = level[0, :, :height, :width].flatten(1).T  # (S, C)
-        cells = cells - cells.mean(0) if centred else cells
-        shares = torch.stack([F.interpolate(mask, (height, width), mode="area").flatten() for mask in masks])  # (N, S)
-        parts.append(F.normalize(shares @ cells, dim=1))
-    return F.normalize(torch.cat(parts, dim=1), dim=1).cpu().numpy()
+    levels = [_seen(photo, level) for level in (photo.features.embedding, *photo.features.high_res)]  # (1, C, h, w) each
+    grids = [(level.shape[2], level.shape[3]) for level in levels]
+    covered = zip(*(cell_shares(*cut.part(row), photo.size, grids) for row in range(len(cut))), strict=True)
+    with inference(photo.device):
+        parts = []
+        for shares, level in zip(covered, levels, strict=True):
+            cells = level[0].flatten(1).T  # (S, C)
+            cells = cells - cells.mean(0) if centred else cells
+            weights = torch.from_numpy(np.stack(shares)).flatten(1)  # (N, S)
+            parts.append(F.normalize(upload(weights, photo.device) @ cells, dim=1))
+        return F.normalize(torch.cat(parts, dim=1), dim=1).cpu().numpy()
+
+
+def _seen(photo: EncodedImage, level: Tensor) -> Tensor:
+    """The part of a map that shows the picture."""
+    height, width = (max(1, round(n * level.shape[-1] / photo.frame.side)) for n in photo.frame.content)
+    return level[..., :height, :width]
