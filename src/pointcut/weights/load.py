@@ -107,7 +107,7 @@ def network_from(
     native = {key: value if value.dtype == torch.float32 else value.float() for key, value in native.items()}
     counters = {key: torch.zeros((), dtype=torch.long) for key in net.state_dict() if key.endswith("num_batches_tracked")}
     net.load_state_dict(native | counters, strict=True, assign=True)
-    with own_arithmetic(net.device):
+    with own_arithmetic(torch.device("cpu")):  # where weights are read
         net.bake()
     return net, name
 
