@@ -71,7 +71,7 @@ def overlay(image: np.ndarray, masks: np.ndarray, prompts: Sequence[Prompt] = ()
     """The picture with each mask tinted and outlined, the prompts drawn, and each mask's caption beside it."""
     unit = max(1, round(min(image.shape[:2]) / 300))  # the width of lines, so that big pictures get big marks
     pixels = image.astype(np.float32)
-    boxes = [mask_maths.boxes_xyxy(mask[None])[0].astype(int) for mask in masks]
+    boxes = mask_maths.boxes_xyxy(masks).astype(int)
     for i, (mask, (x0, y0, x1, y1)) in enumerate(zip(masks, boxes, strict=True)):
         colour = np.array(COLOURS[i % len(COLOURS)], np.float32)
         around = slice(max(0, y0 - 1), y1 + 1), slice(max(0, x0 - 1), x1 + 1)  # one more, for what ends at its box ends there

@@ -30,11 +30,11 @@ def to_square(image: np.ndarray, frame: Frame, device: torch.device) -> Tensor:
 
     SAM 2 stretches in float (antialiased bilinear); SAM 1 resizes in 8 bits with Pillow and pads with zeros after normalising.
     """
-    mean, std = _spread(device)
+    mean, std = normalisation(device)
     height, width = frame.content
     if frame.fit == "pad":
         image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    planes = upload(torch.tensor(image, device="cpu"), device).permute(2, 0, 1)[None].contiguous()  # (1, 3, H, W)
+    planes = upload(image, device).permute(2, 0, 1)[None].contiguous()  # (1, 3, H, W)
     if frame.fit == "squash":  # a plane at a time: the same numbers, and a third of the time for a telephone's photograph
         side = frame.side, frame.side
         squares = [
@@ -49,7 +49,7 @@ def to_square(image: np.ndarray, frame: Frame, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _spread(device: torch.device) -> tuple[Tensor, Tensor]:
+def normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel, (1, 3, 1, 1) each."""
     with torch.inference_mode(False):  # they outlive whoever asks first
         mean, std = (torch.tensor(v, dtype=torch.float32, device="cpu").view(1, 3, 1, 1).to(device) for v in (MEAN, STD))
@@ -72,8 +72,8 @@ def frame_to_square(image: np.ndarray, side: int, device: torch.device) -> Tenso
     Source: https://github.com/facebookresearch/sam2/blob/main/sam2/utils/misc.py (_load_img_as_tensor)
     """
     small = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
-    mean, std = _spread(device)
-    return (upload(torch.tensor(small, device="cpu"), device).permute(2, 0, 1)[None].float().div_(255) - mean) / std
+    mean, std = normalisation(device)
+    return (upload(small, device).permute(2, 0, 1)[None].float().div_(255) - mean) / std
 
 
 def to_picture(logits: Tensor, frame: Frame) -> Tensor:
@@ -197,9 +197,9 @@ def prompts_to_model(prompts: Sequence[Prompt], frame: Frame, net: Promptable) -
     boxes = [p.box for p in prompts if p.box is not None]  # of all or of none
     masks = [_mask_prompt(p.mask, frame, net) for p in prompts if p.mask is not None]
     return Prompts(
-        points=upload(torch.from_numpy(frame.points_to_model(points)), device) if has_points else None,
-        labels=upload(torch.from_numpy(np.stack([p.labels for p in prompts])), device) if has_points else None,
-        boxes=upload(torch.from_numpy(frame.boxes_to_model(np.stack(boxes))), device) if boxes else None,
+        points=upload(frame.points_to_model(points), device) if has_points else None,
+        labels=upload(np.stack([p.labels for p in prompts]), device) if has_points else None,
+        boxes=upload(frame.boxes_to_model(np.stack(boxes)), device) if boxes else None,
         masks=None if first.mask is None else torch.stack(masks)[:, None],
     )
 
@@ -210,12 +210,12 @@ def _mask_prompt(mask: np.ndarray, frame: Frame, net: Promptable) -> Tensor:
         return rough_to_logits(mask, frame, side, net.device)
     if mask.shape != (side, side):
         raise InvalidPrompt(f"mask logits of this model are ({side}, {side}), got {mask.shape}")
-    return upload(torch.tensor(mask, device="cpu"), net.device)
+    return upload(mask, net.device)
 
 
 def rough_to_square(mask: np.ndarray, side: int, device: torch.device) -> Tensor:
     """A bool mask (H, W) -> (1, 1, S, S) float32 of 0 and 1, as the reference brings a video's masks to its square."""
-    square = upload(torch.tensor(mask, device="cpu"), device)[None, None].float()
+    square = upload(mask, device)[None, None].float()
     if square.shape[2:] == (side, side):
         return square
     return (F.interpolate(square, (side, side), mode="bilinear", antialias=True) >= 0.5).float()
@@ -224,7 +224,7 @@ def rough_to_square(mask: np.ndarray, side: int, device: torch.device) -> Tensor
 def rough_to_logits(mask: np.ndarray, frame: Frame, side: int, device: torch.device) -> Tensor:
     """A rough bool mask (H, W) -> mask-prompt logits (side, side)."""
     height, width = (max(1, round(n * side / frame.side)) for n in frame.content)
-    share = upload(torch.tensor(mask, device="cpu"), device)[None, None].float()
+    share = upload(mask, device)[None, None].float()
     share = F.interpolate(share, (height, width), mode="bilinear", antialias=True)
     share = F.pad(share, (0, side - width, 0, side - height))
     return (share * ROUGH_SCALE + ROUGH_SHIFT)[0, 0]

@@ -105,7 +105,7 @@ class Enlarged(NamedTuple):
 def rows_of(x: Tensor, index: np.ndarray) -> Tensor:
     """Some rows of a tensor, wherever it is: (K,) int64, or bool for each row."""
     numbers = np.flatnonzero(index) if index.dtype == bool else index
-    return x[upload(torch.from_numpy(numbers), x.device)]
+    return x[upload(numbers, x.device)]
 
 
 def enlarged(logits: Tensor, height: int, width: int) -> Enlarged:

@@ -296,7 +296,7 @@ def _none(side: int, device: torch.device) -> Candidates:
 def _candidates(view: View, points: np.ndarray, config: AutomaticConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (M, h, w), scores (M,), and whose points they are (M,): what passes the model's own score."""
     net, device = view.net, view.net.device
-    xy = upload(torch.from_numpy(view.frame.points_to_model(points)), device)[:, None]  # (N, 1, 2)
+    xy = upload(view.frame.points_to_model(points), device)[:, None]  # (N, 1, 2)
     labels = torch.full(xy.shape[:2], FOREGROUND, device=device)
     limit = config.pred_iou_thresh if config.pred_iou_thresh > 0 else -torch.inf
     if config.use_m2m or not config.multimask_output:
@@ -307,7 +307,7 @@ def _candidates(view: View, points: np.ndarray, config: AutomaticConfig) -> tupl
             if net.logit_limit is not None:
                 rough = rough.clamp(-net.logit_limit, net.logit_limit)
             answer = net.predict(view.side, Prompts(xy[rows], labels[rows], masks=rough), multimask=False)
-        good = answer.scores.flatten() > limit
+        good = (answer.scores.flatten() > limit).nonzero()[:, 0]
         return answer.logits.flatten(0, 1)[good], answer.scores.flatten()[good], rows[good]
     return net.good_candidates(view.side, Prompts(xy, labels), limit)
 

@@ -13,7 +13,7 @@ again and again is a tenth of it. What pictures and films take leaves no cycles 
 
 
 def collect_seldom() -> None:
-    """Before anything is imported."""
+    """Before PyTorch is imported."""
     gc.set_threshold(SELDOM)
     atexit.register(gc.freeze)  # else all that PyTorch has made is looked through once more at the end, for 0.4 s
 

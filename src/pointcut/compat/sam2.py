@@ -19,6 +19,7 @@ from ..components import fill_small
 from ..images import Frame, open_image
 from ..nets.promptable import Promptable
 from ..nets.prompts import Prompts
+from ..nets.running import as_tensor
 from ..segment.segmenter import Segmenter
 from ..segment.session import EncodedImage, Encoder
 from .automatic import MaskGenerator, grids
@@ -149,13 +150,13 @@ class SAM2ImagePredictor:
             if point_labels is None:
                 raise AssertionError("point_labels must be supplied if point_coords is supplied.")
             coords = torch.from_numpy(_to_model(np.asarray(point_coords), frame, normalize_coords))
-            labels = torch.as_tensor(point_labels, dtype=torch.int, device="cpu")
+            labels = as_tensor(point_labels, torch.int32)
             if coords.ndim == 2:
                 coords, labels = coords[None], labels[None]
         if box is not None:
             boxes = torch.from_numpy(_to_model(np.asarray(box).reshape(-1, 2, 2), frame, normalize_coords))
         if mask_input is not None:
-            mask = torch.as_tensor(mask_input, dtype=torch.float, device="cpu")
+            mask = as_tensor(mask_input, torch.float32)
             if mask.ndim == 3:
                 mask = mask[None]
         masks, scores, low_res = self._predict(coords, labels, boxes, mask, multimask_output, return_logits, img_idx)

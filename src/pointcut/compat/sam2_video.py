@@ -26,7 +26,7 @@ from ..nets.decoder import ImageSide, upsample
 from ..nets.following import ABSENT
 from ..nets.promptable import Promptable
 from ..nets.prompts import BOTTOM_RIGHT, TOP_LEFT, Prompts
-from ..nets.running import upload
+from ..nets.running import as_tensor, upload
 from ..pixels import frame_to_square, rough_to_square
 from ..video.bank import FrameMemory, MemoryBank
 from ..video.engine import Engine
@@ -305,11 +305,6 @@ class SAM2VideoPredictor:
     def _at_video_size(self, state: State, logits: Tensor) -> Tensor:
         masks = upsample(logits, (state["video_height"], state["video_width"]))
         return without_overlap(masks) if self.non_overlap_masks else masks
-
-
-def as_tensor(values: Any, dtype: torch.dtype) -> Tensor:
-    """Of whatever holds numbers, on the CPU."""
-    return torch.as_tensor(values, dtype=dtype, device="cpu")
 
 
 def how_many(frames: Frames) -> int:

@@ -20,10 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..automatic.config import AutomaticConfig
-from ..images import MEAN, STD, Frame, open_image
+from ..images import Frame, open_image
 from ..nets.promptable import Promptable
 from ..nets.prompts import Prompts
+from ..nets.running import as_tensor
 from ..nets.sam1 import Sam1
+from ..pixels import normalisation
 from ..segment.session import EncodedImage, Encoder
 from ..weights.load import CONFIGS, load_network, network_from
 from ..weights.read import read_tensors
@@ -171,7 +173,7 @@ class SamPredictor:
             raise AssertionError(f"set_torch_image input must be BCHW with long side {self.model.input_size}.")
         self.reset_image()
         device = self.device
-        mean, std = (torch.tensor(v, dtype=torch.float32, device=device).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
+        mean, std = (255 * of_shares for of_shares in normalisation(device))
         pixels = (transformed_image.to(device).float() - mean) / std
         side = self.model.input_size
         square = F.pad(pixels, (0, side - shape[3], 0, side - shape[2]))
@@ -196,14 +198,12 @@ class SamPredictor:
         if point_coords is not None:
             if point_labels is None:
                 raise AssertionError("point_labels must be supplied if point_coords is supplied.")
-            coords = torch.as_tensor(self.transform.apply_coords(point_coords, encoded.size), dtype=torch.float, device="cpu")[
-                None
-            ]
-            labels = torch.as_tensor(point_labels, dtype=torch.int, device="cpu")[None]
+            coords = as_tensor(self.transform.apply_coords(point_coords, encoded.size), torch.float32)[None]
+            labels = as_tensor(point_labels, torch.int32)[None]
         if box is not None:
-            boxes = torch.as_tensor(self.transform.apply_boxes(box, encoded.size), dtype=torch.float, device="cpu")
+            boxes = as_tensor(self.transform.apply_boxes(box, encoded.size), torch.float32)
         if mask_input is not None:
-            mask = torch.as_tensor(mask_input, dtype=torch.float, device="cpu")[None]
+            mask = as_tensor(mask_input, torch.float32)[None]
         masks, scores, low_res = self.predict_torch(coords, labels, boxes, mask, multimask_output, return_logits)
         return masks[0].cpu().numpy(), scores[0].cpu().numpy(), low_res[0].cpu().numpy()
 

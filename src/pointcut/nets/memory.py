@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .layers import MLP, Attention, Fuser, LayerNorm2d, attend, by_rows, infers_on_cpu
 from .positions import axial_rotations, rotate, sine_grid, sine_times
-from .running import upload
+from .running import as_tensor, upload
 
 MASK_SCALE, MASK_SHIFT = 20.0, -10.0
 """What is remembered of a mask lies between -10 and 10."""
@@ -255,7 +255,7 @@ class Memory(nn.Module):
             split = channels // narrow  # a pointer is as long as several memories are wide
             tokens = torch.stack([pointer for _, pointer in pointers], dim=1)  # (B, P, C)
             parts.append(tokens.reshape(len(tokens), -1, narrow))
-            times = upload(torch.tensor([float(ago) for ago, _ in pointers], dtype=torch.float32, device="cpu"), device) / most
+            times = upload(as_tensor([ago for ago, _ in pointers], torch.float32), device) / most
             if self.config.pointer_times:
                 place = self.obj_ptr_tpos_proj(sine_times(times, channels))
             else:

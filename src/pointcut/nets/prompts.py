@@ -122,7 +122,7 @@ class PromptEncoder(nn.Module):
             labels = torch.cat([labels, labels.new_full((count, 1), PADDING)], dim=1)
         if prompts.boxes is not None:
             corners = prompts.boxes.reshape(count, 2, 2)
-            corner_labels = torch.arange(TOP_LEFT, BOTTOM_RIGHT + 1, device=device).to(labels.dtype).expand(count, 2)
+            corner_labels = torch.cat([labels.new_full((count, 1), corner) for corner in (TOP_LEFT, BOTTOM_RIGHT)], dim=1)
             after = self.config.box_corners == "after_points"
             points = torch.cat([points, corners] if after else [corners, points], dim=1)
             labels = torch.cat([labels, corner_labels] if after else [corner_labels, labels], dim=1)

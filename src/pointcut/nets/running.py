@@ -7,38 +7,20 @@ that; what is here does not, or only as far as it must.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
+Method = TypeVar("Method", bound=Callable[..., object])
 
 
-class Runs(Protocol):
-    """Holds a network that knows its device."""
-
-    @property
-    def net(self) -> OnDevice: ...
-
-
-class OnDevice(Protocol):
-    @property
-    def device(self) -> torch.device: ...
-
-
-Runner = TypeVar("Runner", bound=Runs)
-
-
-@contextmanager
-def own_arithmetic(device: torch.device) -> Iterator[None]:
+def own_arithmetic(device: torch.device) -> AbstractContextManager[Any]:
     """No `torch.autocast` of the caller's reaches in: how exact a network is, is said when it is loaded."""
-    with torch.autocast(device.type, enabled=False):
-        yield
+    return torch.autocast(device.type, enabled=False)
 
 
 @contextmanager
@@ -48,26 +30,30 @@ def inference(device: torch.device) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def encoding(device: torch.device) -> Iterator[None]:
+def encoding(device: torch.device) -> AbstractContextManager[Any]:
     """No gradients; and on a GPU a caller's `torch.autocast` holds for encoding, as scripts for Meta's code expect of it."""
-    with torch.inference_mode(), nullcontext() if device.type != "cpu" else own_arithmetic(device):
-        yield
+    return inference(device) if device.type == "cpu" else torch.inference_mode()
 
 
-def inferring(method: Callable[Concatenate[Runner, Given], Result]) -> Callable[Concatenate[Runner, Given], Result]:
-    """Decorates a method that runs the network of its object: see `inference`."""
+def inferring(method: Method) -> Method:
+    """Decorates a method that runs its object's `net`: see `inference`."""
 
     @wraps(method)
-    def run(self: Runner, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+    def run(self: Any, *args: object, **kwargs: object) -> object:
         with inference(self.net.device):
             return method(self, *args, **kwargs)
 
-    return run
+    return cast("Method", run)
 
 
-def upload(x: Tensor, device: torch.device) -> Tensor:
-    """A CPU's tensor on the device. CUDA fetches it when its turn has come, from memory that stays in its place for that."""
+def as_tensor(values: Any, dtype: torch.dtype) -> Tensor:
+    """Of whatever holds numbers, on the CPU, whatever a caller's default device is."""
+    return torch.as_tensor(values, dtype=dtype, device="cpu")
+
+
+def upload(x: Tensor | np.ndarray, device: torch.device) -> Tensor:
+    """What the CPU has, on the device. CUDA fetches it when its turn has come, from memory that stays in its place for that."""
+    x = torch.tensor(x, device="cpu") if isinstance(x, np.ndarray) else x
     if device.type != "cuda":
         return x.to(device)
     return x.pin_memory().to(device, non_blocking=True)

@@ -38,8 +38,8 @@ def pooled_features(photo: EncodedImage, cut: Segments, *, centred: bool = True)
         for shares, level in zip(covered, levels, strict=True):
             cells = level[0].flatten(1).T  # (S, C)
             cells = cells - cells.mean(0) if centred else cells
-            weights = torch.from_numpy(np.stack(shares)).flatten(1)  # (N, S)
-            parts.append(F.normalize(upload(weights, photo.device) @ cells, dim=1))
+            weights = upload(np.stack(shares), photo.device).flatten(1)  # (N, S)
+            parts.append(F.normalize(weights @ cells, dim=1))
         return F.normalize(torch.cat(parts, dim=1), dim=1).cpu().numpy()
 
 

@@ -214,17 +214,16 @@ class Tracker:
         found = []
         things = list(self._things.items())
         followed = [thing.bank for _, thing in things if index not in thing.bank.prompted]
-        with torch.inference_mode():
-            if followed:
-                frame = self._encoded(index, image)
-                answers = self.engine.track(frame, followed, index, self.frames.count, self._backwards)
-                for bank, answer in zip(followed, answers, strict=True):
-                    bank.tracked[index] = answer
-            for object_id, thing in things:
-                known = thing.bank.prompted.get(index) or thing.bank.tracked[index]
-                thing.bank.forget(index, self._backwards)
-                thing.seen.add(index)
-                found.append((object_id, known))
+        if followed:
+            frame = self._encoded(index, image)
+            answers = self.engine.track(frame, followed, index, self.frames.count, self._backwards)
+            for bank, answer in zip(followed, answers, strict=True):
+                bank.tracked[index] = answer
+        for object_id, thing in things:
+            known = thing.bank.prompted.get(index) or thing.bank.tracked[index]
+            thing.bank.forget(index, self._backwards)
+            thing.seen.add(index)
+            found.append((object_id, known))
         return found
 
     def _image(self, index: int) -> np.ndarray:
