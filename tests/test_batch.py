@@ -343,24 +343,33 @@ def test_processes_do_what_threads_do_and_end_with_their_parent(album: Path, tmp
 
 
 def test_watching_a_folder(tmp_path: Path) -> None:
-    source, out = tmp_path / "in", tmp_path / "out"
+    """It begins empty; what is done is taken away before the next comes; results lie in it."""
+    source = tmp_path / "in"
     source.mkdir()
-    shutil.copy(PHOTOS / "cat.jpg", source / "1.jpg")
+    out = source / "out"
     command = [sys.executable, "-m", "pointcut", "batch", source, "--box", "30,0,370,299", "--out", out, "--watch"]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command += ["--format", "coco,overlay"]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
+        assert process.stderr is not None
+        assert process.stderr.readline().endswith("waiting for them\n")
 
-        def images() -> int:
+        def images() -> list[str]:
             path = out / "annotations.json"
-            return len(json.loads(path.read_text())["images"]) if path.is_file() else 0
+            return [one["file_name"] for one in json.loads(path.read_text())["images"]] if path.is_file() else []
 
-        end = time.monotonic() + 60
-        while images() < 1 and time.monotonic() < end:
-            time.sleep(0.1)
+        def wait(count: int) -> None:
+            end = time.monotonic() + 60
+            while len(images()) < count and time.monotonic() < end:
+                time.sleep(0.1)
+
+        shutil.copy(PHOTOS / "cat.jpg", source / "1.jpg")
+        wait(1)
+        (source / "1.jpg").unlink()
+        time.sleep(2.5)  # so that an empty folder is seen
         shutil.copy(PHOTOS / "cat.jpg", source / "2.jpg")
-        while images() < 2 and time.monotonic() < end:
-            time.sleep(0.1)
-        assert images() == 2
+        wait(2)
+        assert images() == ["1.jpg", "2.jpg"]
         process.send_signal(signal.SIGINT)
         assert process.wait(20) in (130, 1)
     finally:

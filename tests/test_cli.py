@@ -56,6 +56,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     return call
 
 
+CAT = PHOTOS / "cat.jpg"
+
+
 def test_one_click(run: Callable[..., Done], tmp_path: Path) -> None:
     done = run("segment", PHOTOS / "cat.jpg", "--point", "220,150", "--out", tmp_path / "new" / "folder")
     assert done.returncode == 0, done.stderr
@@ -125,13 +128,33 @@ def test_beside_the_picture_by_default_and_with_a_rough_mask(run: Callable[..., 
     assert (tmp_path / "my cat.cutout.png").exists()
 
 
+def test_nobody_s_files_are_written_over(run: Callable[..., Done], tmp_path: Path) -> None:
+    cat = tmp_path / "cat.jpg"
+    shutil.copy(CAT, cat)
+    labelme = json.dumps({"version": "5.5.0", "shapes": [], "imagePath": "cat.jpg"})
+    (tmp_path / "cat.json").write_text(labelme)
+    done = run("segment", cat, "--point", "220,150")
+    assert done.returncode == 2
+    assert "cat.json is there and would be written over; choose another folder with --out DIR" in done.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "cat.jpg": CAT.read_bytes(),
+        "cat.json": labelme.encode(),
+    }
+    (tmp_path / "cat.json").unlink()
+    assert run("segment", cat, "--point", "220,150").returncode == 0
+    assert run("segment", cat, "--point", "225,150").returncode == 0  # its own it writes anew
+    mine = (tmp_path / "cat.mask.png").read_bytes()
+    done = run("segment", cat, "--mask", tmp_path / "cat.mask.png")  # perhaps painted on since
+    assert done.returncode == 2
+    assert "cat.mask.png is there and would be written over" in done.stderr
+    assert (tmp_path / "cat.mask.png").read_bytes() == mine
+    assert run("segment", cat, tmp_path / "cat.cutout.png", "--point", "220,150").returncode == 2
+
+
 def test_candidates_on_request(run: Callable[..., Done], tmp_path: Path) -> None:
     for flag, count in (("--multimask", 3), ("--single", 1)):
         done = run("segment", PHOTOS / "cat.jpg", "--point", "220,150", "--not", "20,20", flag, "--json", "-o", tmp_path)
         assert len(json.loads(done.stdout)["masks"]) == count
-
-
-CAT = PHOTOS / "cat.jpg"
 
 
 @pytest.mark.parametrize(

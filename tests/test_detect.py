@@ -17,7 +17,6 @@ import pointcut
 from pointcut import detect
 from pointcut.cli.main import app
 from pointcut.detect import Detections, open_detector
-from pointcut.detect.files import boxes_in, boxes_of
 from pointcut.detect.grounding_dino import GroundingDino, prompt_of
 
 from conftest import PHOTOS
@@ -209,18 +208,3 @@ def test_wrong_calls() -> None:
     photo = str(PHOTOS / "cat.jpg")
     for wrong in (["--text", "a cat.", "--point", "5,5"], ["--detector", "x", "--box", "1,1,9,9"], []):
         assert CliRunner().invoke(app, ["segment", photo, *wrong]).exit_code == 2
-
-
-def test_plain_json_of_boxes(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps({"a.jpg": [[1, 2, 3, 4]], "b/c.jpg": []}))
-    (tmp_path / "b.json").write_text(json.dumps([{"image": "a.jpg", "boxes": [[1, 2, 3, 4]], "labels": ["cup"]}]))
-    its = boxes_of("x/a.jpg", boxes_in(tmp_path / "a.json"))
-    assert its is not None
-    assert (its.boxes, its.labels) == ([(1, 2, 3, 4)], ["object"])
-    its = boxes_of("a.jpg", boxes_in(tmp_path / "b.json"))
-    assert its is not None
-    assert its.labels == ["cup"]
-    for wrong in ({"a": [[1, 2]]}, [{"image": "a", "boxes": [[1, 2, 3, 4]], "labels": []}, 3], [{"boxes": 3}], "text"):
-        (tmp_path / "c.json").write_text(json.dumps(wrong))
-        with pytest.raises(pointcut.InputError, match="neither a COCO file"):
-            boxes_in(tmp_path / "c.json")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..detect.files import boxes_in, boxes_of
+from ..detect.files import boxes_in
 from ..errors import InputError
-from ..reading import SUFFIXES, pages_of
-from .places import Place, is_address, pictures_below
+from ..reading import pages_of
+from .places import Place, has_wildcards, is_address, pictures_below, pictures_in, pictures_like
 
 TABLES = frozenset({".csv", ".tsv", ".parquet"})
 
@@ -65,10 +65,12 @@ class Task:
     """Of a file that holds several."""
 
 
-def tasks_in(sources: Iterable[str]) -> list[Task]:
-    """Pictures of folders (with those below, in order of their names), storages, single files, and tables, each once.
+def tasks_in(sources: Iterable[str], out: Path | None = None) -> list[Task]:
+    """Pictures of folders (with those below, in order of their names), patterns (`photos/**/*.jpg`), storages, single files,
+    and tables, each once.
 
-    Raises InputError for a source that is not there, and where two pictures would be called the same.
+    out: where results go; what lies there already of an earlier run is no source (`pictures_in`).
+    Raises InputError for a source that cannot be read, and where two pictures would be called the same.
     """
     found: dict[str, Task] = {}
     for source in sources:
@@ -76,10 +78,12 @@ def tasks_in(sources: Iterable[str]) -> list[Task]:
         if is_address(source):
             tasks: Iterable[Task] = (Task(name, address) for name, address in pictures_below(source))
         elif path.is_dir():
-            pictures = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            tasks = (Task(p.relative_to(path).as_posix(), p) for p in pictures)
+            tasks = (Task(p.relative_to(path).as_posix(), p) for p in pictures_in(path, out))
         elif path.suffix.lower() in TABLES:
             tasks = tasks_of_table(path)
+        elif has_wildcards(source) and not path.exists():
+            root, pictures = pictures_like(source)
+            tasks = (Task(p.relative_to(root).as_posix(), p) for p in pictures)
         else:
             tasks = [Task(path.name, path)]  # if it is not there, its row will say so
         for task in tasks:
@@ -171,7 +175,7 @@ def with_boxes(tasks: list[Task], source: Path) -> list[Task]:
     Pictures without boxes there are left out. Raises InputError.
     """
     boxes = boxes_in(source)
-    found = [(task, boxes_of(task.name, boxes)) for task in tasks]
+    found = [(task, boxes.of(task.name)) for task in tasks]
     kept = [
         replace(task, pointed=Pointed(boxes=tuple(its.boxes), names=tuple(its.labels), shares=its.shares))
         for task, its in found
@@ -179,6 +183,6 @@ def with_boxes(tasks: list[Task], source: Path) -> list[Task]:
     ]
     if not kept:
         raise InputError(
-            f"{source}: has boxes for none of the {len(tasks)} pictures; it names {', '.join(list(boxes)[:3]) or 'none'}"
+            f"{source}: has boxes for none of the {len(tasks)} pictures; it names {', '.join(boxes.names[:3]) or 'none'}"
         )
     return kept

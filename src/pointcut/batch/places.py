@@ -5,17 +5,26 @@ fsspec comes with PyTorch; the package of a kind of storage (`s3fs`, `gcsfs`, `a
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import glob
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 from ..errors import InputError, MissingExtra, UnreadableImage, first_line
 from ..reading import SUFFIXES
+from .journal import NAME
 
 Place: TypeAlias = "Path | str"
 """A path, or an address."""
+
+DRAWN = (".cutout.png", ".mask.png", ".overlay.png", ".labels.png", ".count.png")
+"""How the names of pictures end that Pointcut makes of others."""
+CUTOUTS = ".cutouts"
+"""How those of folders end that it makes."""
 
 
 def is_address(text: str) -> bool:
@@ -26,6 +35,60 @@ def is_address(text: str) -> bool:
 def ending(place: Place) -> str:
     """The name's suffix, in small letters."""
     return PurePosixPath(str(place)).suffix.lower()
+
+
+def pictures_in(folder: Path, out: Path | None = None) -> list[Path]:
+    """The pictures of a folder and of those below it, linked ones too, in order of their paths.
+
+    Left out is what is hidden (as what macOS puts beside files), and what Pointcut has made: pictures that are called after one
+    beside them, and all of them below `out` and below folders with the journal of a run.
+    """
+    found: list[Path] = []
+    seen = set()  # a link may lead back to where it lies
+    target = _identity(out) if out is not None and out.is_dir() else None
+
+    def look(here: Path, among_results: bool) -> None:
+        identity = _identity(here)
+        if identity in seen:
+            return
+        seen.add(identity)
+        try:
+            with os.scandir(here) as listed:
+                entries = [entry for entry in listed if not entry.name.startswith(".")]
+        except PermissionError:
+            return
+        among_results |= identity == target or any(entry.name == NAME for entry in entries)
+        pictures = [entry.name for entry in entries if ending(entry.name) in SUFFIXES and entry.is_file()]
+        stems = {PurePosixPath(name).stem for name in pictures}
+
+        def made(name: str) -> bool:
+            return any(name.endswith(one) and (among_results or name.removesuffix(one) in stems) for one in (*DRAWN, CUTOUTS))
+
+        found.extend(here / name for name in pictures if not made(name))
+        for entry in entries:
+            if entry.is_dir() and not made(entry.name):
+                look(here / entry.name, among_results)
+
+    look(folder, among_results=False)
+    return sorted(found)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What a folder is the same by, whatever it is called."""
+    about = folder.stat()
+    return about.st_dev, about.st_ino
+
+
+def pictures_like(pattern: str) -> tuple[Path, list[Path]]:
+    """The folder in which a pattern with `*`, `?`, `[...]` or `**` begins to vary, and the pictures that meet it, in order."""
+    parts = Path(pattern).parts
+    root = Path(*takewhile(lambda part: not has_wildcards(part), parts))
+    found = sorted(Path(name) for name in glob(pattern, recursive=True))
+    return root, [path for path in found if ending(path) in SUFFIXES and path.is_file()]
+
+
+def has_wildcards(text: str) -> bool:
+    return any(sign in text for sign in "*?[")
 
 
 def pictures_below(address: str) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -136,8 +137,8 @@ def batch(
         reading=reading(0, scale, bands),
         tiling=Tiling(tile, tile // 4) if tile else None,
     )
-    names = listed(sources, null)
-    tasks = gathered(names, boxes, pages)
+    gather = partial(gathered, listed(sources, null), boxes, pages, out)
+    tasks = begun(gather) if watch else gather()
     while True:
         with shown(as_json) as progress:
             report = run_batch(
@@ -154,7 +155,7 @@ def batch(
         tell(report, out, as_json)
         if not watch:
             break
-        fresh, tasks = False, waited(names, boxes, pages, tasks)
+        fresh, tasks = False, waited(gather, tasks)
     if report.failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -188,10 +189,11 @@ def listed(sources: list[str], null: bool) -> list[str]:
     return names
 
 
-def gathered(names: list[str], boxes: Path | None, pages: bool) -> list[Task]:
+def gathered(names: list[str], boxes: Path | None, pages: bool, out: Path | None = None) -> list[Task]:
+    """The pictures that are to be done, and what is pointed at on each. Raises InputError."""
     from ..batch.inputs import tasks_in, with_boxes, with_pages
 
-    tasks = tasks_in(names)
+    tasks = tasks_in(names, out)
     if not tasks:
         raise InputError(f"no pictures in {', '.join(names[:3]) or 'the list'}; their names end in .jpg, .png, .tif, ...")
     if boxes is not None:
@@ -199,17 +201,32 @@ def gathered(names: list[str], boxes: Path | None, pages: bool) -> list[Task]:
     return with_pages(tasks) if pages else tasks
 
 
-def waited(names: list[str], boxes: Path | None, pages: bool, known: list[Task]) -> list[Task]:
-    """What is in the folders when something new has come and keeps its size."""
+def begun(gather: Callable[[], list[Task]]) -> list[Task]:
+    """What is there when watching begins; of an empty folder what comes first."""
+    try:
+        return gather()
+    except InputError as error:
+        say(f"{error}; waiting for them")
+        return waited(gather, [])
+
+
+def waited(gather: Callable[[], list[Task]], known: list[Task]) -> list[Task]:
+    """What there is when something has come, or changed, and keeps its size; with what was known and is taken away by now."""
     from ..batch.places import size_of
 
-    before: dict[str, int | None] = {}
+    def sizes_of(tasks: list[Task]) -> dict[str, int | None]:
+        return {task.name: size_of(task.path) for task in tasks}
+
+    seen, before = sizes_of(known), None
     while True:
         time.sleep(1.0)
-        tasks = gathered(names, boxes, pages)
-        sizes = {task.name: size_of(task.path) for task in tasks}
-        if {task.name for task in tasks} != {task.name for task in known} and sizes == before:
-            return tasks
+        try:
+            tasks = gather()
+        except InputError:  # nothing is there now, or a table is being written
+            tasks = []
+        sizes = sizes_of(tasks)
+        if sizes.items() - seen.items() and sizes == before:
+            return [*(task for task in known if task.name not in sizes), *tasks]
         before = sizes
 
 

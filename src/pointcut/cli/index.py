@@ -12,6 +12,7 @@ import typer
 
 from ..errors import InputError
 from . import parse
+from .batch import gathered, listed
 from .options import DetectorName, DeviceName, ModelName, PrecisionName, Text, WordsModel, detector_name
 from .output import SOME_FAILED, emit, fail, say
 
@@ -41,7 +42,9 @@ Skip = Annotated[int, typer.Option("--skip", min=0, help="Leave out so many of t
 
 @app.command(no_args_is_help=True)
 def add(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Folders, pictures, tables with prompts, s3://...")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Folders, pictures, tables with prompts, s3://...; - reads a list.")
+    ],
     index: Place = "library",
     text: Text = None,
     detector: DetectorName = None,
@@ -64,13 +67,11 @@ def add(
 
     pointcut index add photos/ --index library
     """
-    from ..batch.inputs import tasks_in, with_boxes
     from ..batch.places import read_bytes
     from ..library import Library
     from ..segment.segmenter import load
 
-    tasks = tasks_in(sources)
-    tasks = with_boxes(tasks, boxes) if boxes else tasks
+    tasks = gathered(listed(sources, null=False), boxes, pages=False)
     segmenter = load(model, device=device, precision=precision)
     library = Library(index, segmenter, kind, words_model)
     finder = _finder(detector_name(text, detector), segmenter, text)

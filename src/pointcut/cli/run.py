@@ -93,7 +93,7 @@ def run(
         describe=asked,
         index=Indexed(index, words_model) if index else None,
     )
-    tasks = gathered(listed(sources, null=False), boxes, pages=False)
+    tasks = gathered(listed(sources, null=False), boxes, pages=False, out=out)
     if asked is not None:
         with asked.open() as describer:
             try:

@@ -137,7 +137,7 @@ def segment(
         min_region=min_region,
     )
     _check(request, detector)
-    _check_names(images, out)
+    _check_names(images, out, mask)
     if out is not None:
         make_folder(out)
 
@@ -177,14 +177,40 @@ def _check(request: Request, detector: str | None) -> None:
         raise typer.BadParameter("--tile takes points or one box, without --mask, --text, --crop and --long-side")
 
 
-def _check_names(images: list[Path], out: Path | None) -> None:
-    """Two pictures must not write the same files."""
+def _check_names(images: list[Path], out: Path | None, mask: Path | None) -> None:
+    """Two pictures must not write the same files, and none that is somebody's. Raises a usage error."""
     places: dict[Path, Path] = {}
+    given = {path.resolve() for path in (*images, *([mask] if mask else []))}
     for image in images:
-        place = (out if out is not None else image.parent) / _stem(image)
+        place = _base(image, out)
         if place in places:
             raise typer.BadParameter(f"{places[place]} and {image} would both be written as {place}.*; name them apart")
         places[place] = image
+        for path in _files(place).values():
+            if Path(path).resolve() in given or (path.endswith(".json") and not _may_go(Path(path))):
+                raise typer.BadParameter(f"{path} is there and would be written over; choose another folder with --out DIR")
+
+
+def _may_go(path: Path) -> bool:
+    """Whether there is no such JSON file, or one of this command's: annotation tools keep theirs beside pictures as well."""
+    try:
+        with path.open("rb") as file:
+            record = json.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.keys() >= {"image", "prompt", "masks", "files"}
+
+
+def _base(image: Path, out: Path | None) -> Path:
+    """What the names of a picture's files begin with."""
+    folder = out if out is not None else Path() if str(image) == "-" else image.parent
+    return folder / _stem(image)
+
+
+def _files(base: Path) -> dict[str, str]:
+    return {kind: f"{base}.{kind}.png" for kind in ("cutout", "mask", "overlay")} | {"json": f"{base}.json"}
 
 
 def _stem(image: Path) -> str:
@@ -199,9 +225,7 @@ def _one(segmenter: Segmenter, finder: Detector | None, image: Path, request: Re
 
     clock = Clock()
     answer = (_in_window if request.tile else _at_once)(segmenter, finder, image, request, clock)
-    folder = out if out is not None else Path() if str(image) == "-" else image.parent
-    base = folder / _stem(image)
-    files = {kind: str(Path(f"{base}.{kind}.png")) for kind in ("cutout", "mask", "overlay")}
+    files = _files(_base(image, out))
     best = answer.shown.best
 
     def overlay() -> None:
@@ -231,10 +255,10 @@ def _one(segmenter: Segmenter, finder: Detector | None, image: Path, request: Re
         "prompt": _prompt_record(request),
         "best": answer.cut.best_rows.tolist(),
         "masks": _mask_records(answer),
-        "files": files | {"json": f"{base}.json"},
+        "files": files,
         "seconds": clock.seconds,
     }
-    _write_json(Path(f"{base}.json"), record)
+    _write_json(Path(files["json"]), record)
     return record
 
 

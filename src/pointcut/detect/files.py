@@ -4,45 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..errors import InputError
-
-Box = tuple[float, float, float, float]
-
-
-@dataclass
-class Labelled:
-    """The boxes of one picture."""
-
-    boxes: list[Box] = field(default_factory=list)
-    """x0, y0, x1, y1 in pixels, or in shares of width and height."""
-    labels: list[str] = field(default_factory=list)
-    shares: bool = False
-    """Whether boxes are told in shares of the picture, as YOLO does."""
-
-    def add(self, box: Iterable[Any], label: object) -> None:
-        """Raises ValueError or TypeError for what is not four numbers."""
-        x0, y0, x1, y1 = (float(value) for value in box)
-        self.boxes.append((x0, y0, x1, y1))
-        self.labels.append(str(label or "object"))
+from .labelled import LabelFile, Labelled
+from .yolo import yolo
 
 
-def boxes_in(source: Path) -> dict[str, Labelled]:
-    """By picture: of a COCO file, a Label Studio export, another JSON, or a folder of YOLO labels. Raises InputError.
+def boxes_in(source: Path) -> LabelFile:
+    """Those of a COCO file, a Label Studio export, another JSON, or a folder of YOLO labels. Raises InputError.
 
     Another JSON is `{"a.jpg": [[x0, y0, x1, y1], ...]}`, or a list of `{"image": "a.jpg", "boxes": [...], "labels": [...]}`.
     """
-    return _yolo(source) if source.is_dir() else _json(source)
-
-
-def boxes_of(name: str, boxes: dict[str, Labelled]) -> Labelled | None:
-    """Those of one picture: a label file names it by path, by file name, or (YOLO) without suffix."""
-    path = PurePath(name)
-    keys = (name, path.name, path.with_suffix("").as_posix(), path.stem)
-    return next((boxes[key] for key in keys if key in boxes), None)
+    return LabelFile(yolo(source) if source.is_dir() else _json(source))
 
 
 def _json(path: Path) -> dict[str, Labelled]:
@@ -55,11 +31,13 @@ def _json(path: Path) -> dict[str, Labelled]:
         if isinstance(document, dict):
             return _plain({"image": name, "boxes": boxes} for name, boxes in document.items())
         if "data" in document[0]:
-            return _label_studio(document)
+            return _label_studio((task["data"], _regions(task)) for task in document)
+        if "boxes" not in document[0]:
+            return _label_studio((task, _regions_in_short(task)) for task in document)
         return _plain(document)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration) as error:
         raise InputError(
             f"{path}: neither a COCO file nor a Label Studio export nor boxes by picture ({type(error).__name__}: {error})"
         ) from None
@@ -76,20 +54,37 @@ def _coco(document: dict[str, Any]) -> dict[str, Labelled]:
     return found
 
 
-def _label_studio(tasks: list[dict[str, Any]]) -> dict[str, Labelled]:
+def _label_studio(tasks: Iterable[tuple[dict[str, Any], list[dict[str, Any]]]]) -> dict[str, Labelled]:
+    """What is known of each task, and its regions' values, each with the picture's size."""
     found: dict[str, Labelled] = {}
-    for task in tasks:
-        address = next(value for value in task["data"].values() if isinstance(value, str))
-        answers = (task.get("annotations") or task.get("predictions") or [{"result": []}])[0]["result"]
-        for region in answers:
-            if region["type"] != "rectanglelabels":
+    for data, regions in tasks:
+        for value in regions:
+            labels = value.get("rectanglelabels")
+            if labels is None:
                 continue
-            value, width, height = region["value"], region["original_width"], region["original_height"]
+            width, height = value["original_width"], value["original_height"]
             x, y = value["x"] * width / 100, value["y"] * height / 100
             box = (x, y, x + value["width"] * width / 100, y + value["height"] * height / 100)
-            file = PurePath(address.partition("?")[0]).name
-            found.setdefault(file, Labelled()).add(box, value["rectanglelabels"][0])
+            found.setdefault(_picture(data), Labelled()).add(box, labels[0] if labels else None)
     return found
+
+
+def _regions(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of a task of the export "JSON"."""
+    answers = (task.get("annotations") or task.get("predictions") or [{"result": []}])[0]["result"]
+    return [region | region["value"] for region in answers if "value" in region]
+
+
+def _regions_in_short(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of a task of the export "JSON-MIN"."""
+    return [one for value in task.values() if isinstance(value, list) for one in value if "original_width" in one]
+
+
+def _picture(data: dict[str, Any]) -> str:
+    """The path of a task's picture, from its address: uploaded, in local storage, or elsewhere. Raises StopIteration."""
+    addresses = [value for value in data.values() if isinstance(value, str)]
+    paths = [parse_qs(urlsplit(one).query).get("d", [unquote(urlsplit(one).path)])[0] for one in addresses]
+    return (next((path for path in paths if PurePosixPath(path).suffix), None) or next(iter(paths))).lstrip("/")
 
 
 def _plain(rows: Iterable[dict[str, Any]]) -> dict[str, Labelled]:
@@ -99,23 +94,4 @@ def _plain(rows: Iterable[dict[str, Any]]) -> dict[str, Labelled]:
         labels = row.get("labels") or [None] * len(boxes)
         for box, label in zip(boxes, labels, strict=True):
             found.setdefault(row["image"], Labelled()).add(box, label)
-    return found
-
-
-def _yolo(folder: Path) -> dict[str, Labelled]:
-    """`class cx cy w h` a line, by the picture's stem; `data.yaml` is not read: classes are numbers."""
-    found: dict[str, Labelled] = {}
-    for path in sorted(folder.rglob("*.txt")):
-        its = Labelled(shares=True)
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
-            try:
-                kind, cx, cy, width, height = line.split()[:5]
-                x, y, w, h = float(cx), float(cy), float(width), float(height)
-            except ValueError:
-                raise InputError(f"{path}, line {number}: expected class cx cy w h, got {line!r}") from None
-            its.add((x - w / 2, y - h / 2, x + w / 2, y + h / 2), kind)
-        if its.boxes:
-            found[path.relative_to(folder).with_suffix("").as_posix()] = its
-    if not found:
-        raise InputError(f"{folder}: holds no YOLO labels (class cx cy w h in .txt files)")
     return found
