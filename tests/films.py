@@ -22,9 +22,9 @@ def truth(frame: int) -> np.ndarray:
     return ball(frame)[..., 0] > 128
 
 
-def write_film(path: Path, frames: int, codec: str = "libx264") -> Path:
+def write_film(path: Path, frames: int, codec: str = "libx264", rate: int = 10) -> Path:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10)
+        stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = SIZE
         stream.pix_fmt = "yuv420p"
         if codec == "libx264":

@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pillow_heif import from_pillow
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import RLELossless
 from rasterio.transform import from_origin
 from typer.testing import CliRunner
 
@@ -27,10 +26,9 @@ from pointcut.images import MapPlace, Reading
 from pointcut.reading import pages_of, read_picture
 from pointcut.reading.large import Whole, open_large
 from pointcut.scaling import Limits, Scaling, to_bytes
+from scans import dicom
 
 from conftest import PHOTOS
-
-PATIENT = "Doe^Jane"
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30), st.sampled_from(["extent", "full", "2%,98%", "-100,400"]))
@@ -101,28 +99,6 @@ def test_heic(tmp_path: Path) -> None:
     for cut in (40, 300, len(data) // 2):
         with pytest.raises(pointcut.UnreadableImage):
             read_picture(data[:cut], name="cut.heic")
-
-
-def dicom(path: Path, values: np.ndarray, **tags: object) -> Path:
-    """A file with a patient in it. values: (H, W) or (F, H, W) uint16 or int16."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.PatientName, dataset.PatientID, dataset.StudyDate = PATIENT, "4711", "20260101"
-    frames = values if values.ndim == 3 else values[None]
-    if len(frames) > 1:
-        dataset.NumberOfFrames = len(frames)
-    dataset.Rows, dataset.Columns = frames.shape[1:]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit, dataset.PixelRepresentation = 15, int(values.dtype == np.int16)
-    dataset.PixelData = values.tobytes()
-    for name, value in tags.items():
-        setattr(dataset, name, value)
-    dataset.save_as(path, enforce_file_format=True)
-    return path
 
 
 def test_dicom_is_rescaled_windowed_and_turned(tmp_path: Path) -> None:

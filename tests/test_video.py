@@ -25,11 +25,14 @@ import pointcut
 from pointcut.cli.main import app
 from pointcut.errors import InputError, InvalidPrompt, ModelError, OutputError
 from pointcut.images import MAX_PIXELS
+from pointcut.masks import iou
 from pointcut.video.bank import POINTERS
 from pointcut.video.camera import DRIVERS
 from pointcut.video.engine import alike
+from pointcut.video.films import USUAL, FilmFrames
 from pointcut.video.frames import KEPT, natural, open_frames
 from pointcut.video.pipe import PipedFilm
+from scans import dicom
 
 from films import SIZE, ball, truth, write_film
 
@@ -45,7 +48,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_folders_are_read_in_natural_order(tmp_path: Path) -> None:
     for number in (10, 9, 1):
         Image.fromarray(ball(number)).save(tmp_path / f"f{number}.png")
-    (tmp_path / "notes.txt").write_text("no picture")
+    for name in ("notes.txt", "._f1.png", "f.sheet.jpg"):  # macOS and Pointcut put such files beside pictures
+        (tmp_path / name).write_text("no picture")
     frames = open_frames(tmp_path)
     assert frames.count == 3
     for i, number in enumerate((1, 9, 10)):
@@ -70,10 +74,83 @@ def test_films_can_be_read_in_any_order(film: Path) -> None:
     assert frames.count == 30
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.webm", "libvpx-vp9"), ("a.mkv", "libx264"), ("a.mov", "libx264")])
-def test_kinds_of_films(name: str, codec: str, tmp_path: Path) -> None:
-    frames = open_frames(write_film(tmp_path / name, 4, codec))
-    assert abs(frames[3].astype(int) - ball(3)).mean() < 8
+def deep(frame: int) -> np.ndarray:
+    """The ball as a microscope might see it: (H, W) uint16, with a speck that outshines it from the second frame on."""
+    values = 1000 + 20 * ball(frame)[..., 0].astype(np.uint16)
+    values[0, 0] = 1000 if frame == 0 else 60_000
+    return values
+
+
+def test_stacks_do_not_flicker(tmp_path: Path) -> None:
+    first, *others = (Image.fromarray(deep(i)) for i in range(4))
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=others)
+    (tmp_path / "slices").mkdir()
+    dicom(tmp_path / "scan.dcm", np.stack([deep(i) for i in range(4)]))
+    for i in range(4):
+        Image.fromarray(deep(i)).save(tmp_path / "slices" / f"{i}.tif")
+    for source in (tmp_path / "stack.tif", tmp_path / "scan.dcm", tmp_path / "slices", [deep(i) for i in range(4)]):
+        frames = open_frames(source)
+        assert frames.count == 4
+        for i in (3, 1, 0):
+            scaled = np.clip((deep(i).astype(float) - deep(0).min()) * 255 / (deep(0).max() - deep(0).min()), 0, 255)
+            assert abs(frames[i][..., 1] - scaled).max() <= 1
+        with pytest.raises(IndexError):
+            frames[4]
+
+
+def test_a_scan_that_has_fewer_frames_than_it_says(tmp_path: Path) -> None:
+    frames = open_frames(dicom(tmp_path / "scan.dcm", np.stack([deep(i) for i in range(2)]), NumberOfFrames=2**31 - 1))
+    assert frames[1].shape == (96, 128, 3)
+    with pytest.raises(IndexError):
+        frames[2]
+    assert frames.count == 2
+    assert "broken or cut off" in (frames.broken or "")
+
+
+def test_tracking_through_a_stack(nano: pointcut.Segmenter, tmp_path: Path) -> None:
+    first, *others = (Image.fromarray(deep(i)) for i in range(3))
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=others)
+    tracker = nano.track(tmp_path / "stack.tif")
+    tracker.prompt(0, 1, boxes=(12, 30, 48, 66))
+    for frame in tracker.run():
+        assert iou(frame.segments.masks[0], truth(frame.index)) > 0.7
+
+
+KINDS = [("webm", "libvpx-vp9"), ("mkv", "libx264"), ("mov", "libx264")]
+LOCAL = [("ts", "libx264"), ("mpg", "mpeg1video"), ("wmv", "wmv2"), ("flv", "flv1"), ("y4m", "wrapped_avframe")]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), KINDS + LOCAL)
+def test_kinds_of_films(suffix: str, codec: str, tmp_path: Path) -> None:
+    frames = open_frames(write_film(tmp_path / f"a.{suffix}", 20, codec, rate=25))
+    assert abs(frames[19].astype(int) - ball(19)).mean() < 8
+    times = [frames.seconds(i) for i in range(20)]
+    assert times == pytest.approx(np.arange(20) / 25, abs=2e-3)  # from 0, wherever the file's own clock begins
+    with pytest.raises(IndexError):
+        frames[20]
+    assert frames.broken is None
+
+
+def test_camcorders_put_a_time_before_each_packet(tmp_path: Path) -> None:
+    packets = write_film(tmp_path / "a.ts", 4, rate=25).read_bytes()
+    (tmp_path / "a.mts").write_bytes(b"".join(b"\0\0\0\0" + packets[i : i + 188] for i in range(0, len(packets), 188)))
+    assert abs(open_frames(tmp_path / "a.mts")[3].astype(int) - ball(3)).mean() < 8
+
+
+def test_strangers_films_are_of_few_kinds(tmp_path: Path) -> None:
+    for suffix, codec in LOCAL:
+        film = write_film(tmp_path / f"a.{suffix}", 2, codec, rate=25)
+        with pytest.raises(InputError, match=r"not a film that is known here \(mp4, mov, mkv, webm, avi, gif\)"):
+            FilmFrames(film, max_pixels=MAX_PIXELS, kinds=USUAL)
+    for suffix, codec in KINDS:
+        assert FilmFrames(write_film(tmp_path / f"a.{suffix}", 2, codec), max_pixels=MAX_PIXELS, kinds=USUAL)[1].shape == (
+            96,
+            128,
+            3,
+        )
+    (tmp_path / "a.ts").write_text("G" * 187 + "\n" + "Good day\n" * 20)
+    with pytest.raises(InputError):
+        open_frames(tmp_path / "a.ts")
 
 
 def test_gifs_and_arrays_and_streams(tmp_path: Path) -> None:
@@ -120,7 +197,9 @@ def piped(content: bytes, path: Path, hold: threading.Event | None = None) -> Pi
     return PipedFilm(os.fdopen(out, "rb"), path, max_pixels=MAX_PIXELS)
 
 
-@pytest.mark.parametrize(("name", "frames"), [("ball.mkv", 30), ("ball.mp4", 30), ("ball.mp4", 9), ("ball.avi", 12)])
+@pytest.mark.parametrize(
+    ("name", "frames"), [("ball.mkv", 30), ("ball.mp4", 30), ("ball.mp4", 9), ("ball.avi", 12), ("ball.ts", 30)]
+)
 def test_a_film_through_a_pipe(name: str, frames: int, tmp_path: Path) -> None:
     """Some kinds are read as they come; an mp4 that says at its end what is in it is not."""
     film = write_film(tmp_path / name, frames, "mpeg4" if name.endswith("avi") else "libx264")

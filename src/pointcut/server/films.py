@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import InputError, PointcutError
 from ..segment.segmenter import Segmenter
-from ..video.films import FilmFrames
+from ..video.films import USUAL, FilmFrames
 from ..video.job import row_of
 from ..video.render import render
 from ..video.tracker import TrackedFrame, Tracker
@@ -107,7 +107,7 @@ class Films:
 
         Raises Problem or what reading a film raises; its path is not told."""
         try:
-            frames = FilmFrames(path, max_pixels=self.limits.pixels)
+            frames = FilmFrames(path, max_pixels=self.limits.pixels, kinds=USUAL)
             tracker = model.track(frames)
             count = frames.announced()
         except InputError as error:

@@ -15,12 +15,26 @@ from ..errors import ImageTooLarge, InputError, MissingExtra
 from .bank import POINTERS
 from .frames import KEPT, Frames
 
-CONTAINERS = ((4, b"ftyp", "mp4"), (4, b"moov", "mp4"), (0, b"\x1a\x45\xdf\xa3", "matroska"), (0, b"GIF8", "gif"))
-"""Where a kind of file has which bytes, and FFmpeg's name for it. Nothing else is opened: playlists would make FFmpeg read
+SIGNS: tuple[tuple[tuple[tuple[int, bytes], ...], str], ...] = (
+    *((((4, atom),), "mp4") for atom in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")),
+    (((0, b"\x1a\x45\xdf\xa3"),), "matroska"),
+    (((0, b"GIF8"),), "gif"),
+    (((0, b"RIFF"), (8, b"AVI ")), "avi"),
+    (((0, b"G"), (188, b"G")), "mpegts"),
+    (((4, b"G"), (196, b"G")), "mpegts"),  # as camcorders write it, each packet with its time before it
+    (((0, b"\x00\x00\x01\xba"),), "mpeg"),
+    (((0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),), "asf"),
+    (((0, b"FLV\x01"),), "flv"),
+    (((0, b"YUV4MPEG2"),), "yuv4mpegpipe"),
+)
+"""Which bytes a kind of file has where, and FFmpeg's name for it. Nothing else is opened: playlists would make FFmpeg read
 other files and addresses."""
 
+KINDS = frozenset(kind for _, kind in SIGNS)
+USUAL = frozenset({"mp4", "matroska", "gif", "avi"})
+"""Kinds that are taken from strangers."""
 
-HEAD = 16
+HEAD = 200
 """Bytes that tell what kind of file it is."""
 
 LOST = 5
@@ -36,14 +50,13 @@ def pyav() -> Any:
     return av
 
 
-def container_of(head: bytes, name: str) -> str:
-    """FFmpeg's name for the kind of film that begins with these bytes. Raises InputError."""
-    for place, magic, kind in CONTAINERS:
-        if head[place : place + len(magic)] == magic:
+def container_of(head: bytes, name: str, kinds: frozenset[str]) -> str:
+    """FFmpeg's name for the kind of film that begins with these bytes. Raises InputError where it is none of `kinds`."""
+    for signs, kind in SIGNS:
+        if kind in kinds and all(head[place : place + len(sign)] == sign for place, sign in signs):
             return kind
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "avi"
-    raise InputError(f"{name}: not a film that is known here (mp4, mov, mkv, webm, avi, gif), whatever its name says")
+    known = "mp4, mov, mkv, webm, avi, gif" + ("" if kinds == USUAL else ", ts, mts, mpg, wmv, flv, y4m")
+    raise InputError(f"{name}: not a film that is known here ({known}), whatever its name says")
 
 
 class FilmFrames(Frames):
@@ -55,9 +68,10 @@ class FilmFrames(Frames):
     keeps = KEPT
     """Frames that are kept after they were given out."""
 
-    def __init__(self, path: Path, *, max_pixels: int) -> None:
+    def __init__(self, path: Path, *, max_pixels: int, kinds: frozenset[str] = KINDS) -> None:
+        """kinds: those of `SIGNS` that are opened."""
         self.path = path
-        self.max_pixels = max_pixels
+        self.max_pixels, self.kinds = max_pixels, kinds
         self.broken: str | None = None
         self.kept: OrderedDict[int, tuple[np.ndarray, float | None]] = OrderedDict()
         self._decoder: Iterator[tuple[np.ndarray, float | None]] | None = None
@@ -121,12 +135,15 @@ class FilmFrames(Frames):
                     raise ImageTooLarge(
                         f"{self.path}: frames of {stream.width} x {stream.height} exceed the limit of {self.max_pixels} pixels"
                     )
-                end = 0.0
+                start, end = None, 0.0
                 for frame in container.decode(stream):
                     if frame.width * frame.height > self.max_pixels:
                         raise ImageTooLarge(f"{self.path}: a frame of {frame.width} x {frame.height} is more than the limit")
-                    end = (frame.time or 0.0) + 1 / (self.rate or 1.0)
-                    yield np.rot90(frame.to_ndarray(format="rgb24"), round((frame.rotation or 0) / 90) % 4), frame.time
+                    if start is None:
+                        start = frame.time or 0.0  # what is cut out of a broadcast begins hours after nothing
+                    shown = None if frame.time is None else frame.time - start
+                    end = (shown or 0.0) + 1 / (self.rate or 1.0)
+                    yield np.rot90(frame.to_ndarray(format="rgb24"), round((frame.rotation or 0) / 90) % 4), shown
                 promised = (container.duration or 0) / av.time_base
                 if promised - end > max(LOST / (self.rate or 1.0), 0.05 * promised):
                     self.broken = f"it ends after {end:.1f} of {promised:.1f} s"
@@ -146,5 +163,5 @@ class FilmFrames(Frames):
             file.seek(0)
             if not head:
                 raise InputError(f"{self.path}: is empty")
-            with av.open(file, format=container_of(head, str(self.path))) as container:
+            with av.open(file, format=container_of(head, str(self.path), self.kinds)) as container:
                 yield container

@@ -10,13 +10,16 @@ import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from ..errors import InputError
-from ..images import MAX_PIXELS, open_image
+from ..images import MAX_PIXELS, ImageSource, Picture, Reading, open_image
+from ..reading import SUFFIXES, pages_of, read_picture
+from ..scaling import Scaling
 
 FrameSource: TypeAlias = "str | os.PathLike[str] | Sequence[np.ndarray] | Iterable[np.ndarray] | Frames"
 
@@ -26,7 +29,8 @@ KEPT = 8
 CAMERA = "camera:"
 """How the name of a camera begins."""
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+CONTACT_SHEET = ".sheet.jpg"
+"""How the name of a contact sheet ends."""
 
 
 class Frames(ABC):
@@ -48,19 +52,63 @@ class Frames(ABC):
         return index / self.rate if self.rate else None
 
 
-class ListedFrames(Frames):
-    """Pictures or arrays that can be had in any order."""
+class PictureFrames(Frames):
+    """Pictures that can be had in any order. What is deep (16-bit, float) becomes 8 bits as in the first of them, so that
+    nothing flickers."""
 
-    def __init__(self, sources: Sequence[np.ndarray | Path]) -> None:
-        if not sources:
-            raise InputError("a video needs at least one frame, got none")
-        self.sources = sources
-        self.count = len(sources)
+    count: int
 
     def __getitem__(self, index: int) -> np.ndarray:
-        if not 0 <= index < len(self.sources):
+        if not 0 <= index < self.count:
             raise IndexError(index)
-        return open_image(self.sources[index])
+        return self._read(index, self._scaling).pixels
+
+    @abstractmethod
+    def _read(self, index: int, scaling: Scaling | None) -> Picture:
+        """Raises as `read_picture` does."""
+
+    @cached_property
+    def _scaling(self) -> Scaling | None:
+        """The first one's, as limits; None where it is not deep, or its file has a curve instead of limits."""
+        first = self._read(0, None)
+        if first.limits is None or first.limits.black >= first.limits.white:
+            return None
+        limits = Scaling("window", *first.limits)
+        return limits if np.array_equal(self._read(0, limits).pixels, first.pixels) else None
+
+
+class ListedFrames(PictureFrames):
+    """Arrays, and pictures' files."""
+
+    def __init__(self, sources: Sequence[ImageSource], *, max_pixels: int = MAX_PIXELS) -> None:
+        if not sources:
+            raise InputError("a video needs at least one frame, got none")
+        self.sources, self.max_pixels = sources, max_pixels
+        self.count = len(sources)
+
+    def _read(self, index: int, scaling: Scaling | None) -> Picture:
+        return read_picture(self.sources[index], Reading(scaling=scaling, max_pixels=self.max_pixels))
+
+
+class PagedFrames(PictureFrames):
+    """The pages of a TIFF, or the frames of a DICOM file. One that breaks off gives those before that; `broken` says then what
+    happened."""
+
+    def __init__(self, path: Path, count: int, *, max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.count, self.max_pixels = path, count, max_pixels
+        self.broken: str | None = None
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        try:
+            return super().__getitem__(index)
+        except InputError as error:
+            if not index:
+                raise
+            self.count, self.broken = index, str(error)
+            raise IndexError(index) from None
+
+    def _read(self, index: int, scaling: Scaling | None) -> Picture:
+        return read_picture(self.path, Reading(index, scaling, max_pixels=self.max_pixels))
 
 
 class StreamedFrames(Frames):
@@ -92,8 +140,8 @@ class StreamedFrames(Frames):
 
 
 def open_frames(source: FrameSource, *, max_pixels: int = MAX_PIXELS) -> Frames:
-    """A film (mp4, mov, mkv, webm, avi, gif; extra `video`), a folder of pictures in natural order, arrays, a generator, or a
-    camera ("camera:0", extra `video`).
+    """A film (mp4, mkv, avi and others; extra `video`), a folder of pictures in natural order, a file of several (TIFF, DICOM),
+    arrays, a generator, or a camera ("camera:0", extra `video`).
 
     Raises InputError or UnreadableImage.
     """
@@ -102,9 +150,9 @@ def open_frames(source: FrameSource, *, max_pixels: int = MAX_PIXELS) -> Frames:
     if isinstance(source, str | os.PathLike):
         return _named(source, max_pixels)
     if isinstance(source, np.ndarray) and source.ndim == 4:
-        return ListedFrames(list(source))
+        return ListedFrames(list(source), max_pixels=max_pixels)
     if isinstance(source, list | tuple):
-        return ListedFrames(source)
+        return ListedFrames(source, max_pixels=max_pixels)
     if isinstance(source, Iterable) and not isinstance(source, np.ndarray | str):
         return StreamedFrames(source)
     raise InputError(f"expected a video file, a folder, or frames as arrays (H, W, 3), got {type(source).__name__}")
@@ -117,17 +165,23 @@ def _named(source: str | os.PathLike[str], max_pixels: int) -> Frames:
         return StreamedFrames(camera_frames(source))
     path = Path(source)
     if path.is_dir():
-        return ListedFrames(pictures_in(path))
+        return ListedFrames(pictures_in(path), max_pixels=max_pixels)
+    pages = pages_of(path)
+    if pages > 1:
+        return PagedFrames(path, pages, max_pixels=max_pixels)
     from .films import FilmFrames
 
     return FilmFrames(path, max_pixels=max_pixels)
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder in natural order: 2.jpg before 10.jpg. Raises InputError if there is none."""
-    pictures = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
+    """The pictures of a folder in natural order: 2.jpg before 10.jpg. Raises InputError if there is none.
+
+    What is hidden is left out (as what macOS puts beside files), and contact sheets."""
+    pictures = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    pictures = [path for path in pictures if not path.name.startswith(".") and not path.name.endswith(CONTACT_SHEET)]
     if not pictures:
-        raise InputError(f"{folder}: holds no pictures ({', '.join(sorted(PICTURES))}) to be read as frames")
+        raise InputError(f"{folder}: holds no pictures (.jpg, .png, .tif, ...) to be read as frames")
     return sorted(pictures, key=natural)
 
 

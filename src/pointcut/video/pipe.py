@@ -95,7 +95,9 @@ class PipedFilm(FilmFrames):
             return
         if not self._passing.head:
             raise InputError("nothing came through the pipe, where a film was expected")
-        with av.open(self._passing, format=container_of(self._passing.head, "what came through the pipe")) as container:
+        with av.open(
+            self._passing, format=container_of(self._passing.head, "what came through the pipe", self.kinds)
+        ) as container:
             yield container
 
     def stop(self) -> bool:

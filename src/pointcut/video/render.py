@@ -16,7 +16,7 @@ from ..errors import InputError, OutputError
 from ..files import make_folder, replacing
 from ..segments import Segments
 from .films import pyav
-from .frames import Frames
+from .frames import CONTACT_SHEET, Frames
 from .job import rows, segments_of
 
 FORMATS = ("overlay.mp4", "cutout.webm", "cutout", "masks", "coco", "json")
@@ -150,7 +150,7 @@ def render(journal: Path, frames: Frames, folder: Path, stem: str, formats: Sequ
     total = sum(1 for _ in rows(journal))
     if not total:
         raise InputError(f"{journal}: no frame was tracked")
-    kinds: dict[str, Rendering] = {"sheet": Sheet(folder / f"{stem}.sheet.jpg", total)}
+    kinds: dict[str, Rendering] = {"sheet": Sheet(folder / f"{stem}{CONTACT_SHEET}", total)}
     for name in formats:
         if name in ("overlay.mp4", "cutout.webm"):
             kinds[name] = Film(folder / f"{stem}.{name}", cutout=name == "cutout.webm")
