@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from typer.testing import CliRunner
 
+import pointcut
 from pointcut.cli.main import app
 from pointcut.errors import InputError
 
@@ -81,6 +83,59 @@ def test_count(tmp_path: Path) -> None:
     alike = json.loads(call("count", coffee, "--like", "300,100", "--points", 8, "--out", tmp_path, "--json"))
     assert all(thing["similarity"] >= 0.5 for thing in alike["things"])
     assert call("count", coffee, "--points", 4, "--out", tmp_path).splitlines()[0].isdigit()
+
+
+def blobs(path: Path, places: list[tuple[int, int]]) -> Path:
+    """Bright discs on a dark ground, 16 bits deep, with a speck that outshines them."""
+    y, x = np.mgrid[:240, :320]
+    values = np.full((240, 320), 1000, np.uint16)
+    for cx, cy in places:
+        values[np.hypot(x - cx, y - cy) < 24] = 9000
+    values[0, 0] = 60_000
+    Image.fromarray(values).save(path)
+    return path
+
+
+def test_counting_in_several_pictures(tmp_path: Path) -> None:
+    """One is pointed at in the first, and counted in all; what is measured goes into a table."""
+    first = blobs(tmp_path / "1.tif", [(60, 60), (160, 60), (260, 60), (60, 180)])
+    second = blobs(tmp_path / "2.tif", [(100, 120), (220, 120)])
+    (tmp_path / "3.tif").write_bytes(b"no picture")
+    options = [
+        "--like",
+        "60,60",
+        "--scale",
+        "0,10000",
+        "--points",
+        8,
+        "--out",
+        tmp_path / "out",
+        "--csv",
+        tmp_path / "things.csv",
+    ]
+    answers = json.loads(call("count", first, second, tmp_path / "3.tif", *options, "--json", code=1))
+    assert [answer.get("count") for answer in answers] == [4, 2, None]
+    assert answers[2]["error"] == "UnsupportedImage"
+    with (tmp_path / "things.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["image"]).name for row in rows] == ["1.tif"] * 4 + ["2.tif"] * 2
+    disc = np.pi * 24**2
+    assert all(0.8 * disc < int(row["area"]) < 1.25 * disc for row in rows)
+    assert [float(row["x0"]) for row in rows] == [thing["box_xyxy"][0] for answer in answers[:2] for thing in answer["things"]]
+    assert Image.open(tmp_path / "out" / "2.count.png").size == (320, 240)
+    printed = call("count", first, second, *options).splitlines()
+    assert printed == [
+        f"4\t{first}",
+        f"{tmp_path}/out/1.count.png",
+        f"2\t{second}",
+        f"{tmp_path}/out/2.count.png",
+        options[-1].__fspath__(),
+    ]
+    again = CliRunner().invoke(app, ["count", str(first), str(first), "--out", str(tmp_path)])
+    assert again.exit_code == 2
+    assert "written to the same file" in again.output
+    broken = CliRunner().invoke(app, ["count", str(tmp_path / "3.tif"), str(first), "--like", "1,1"])
+    assert isinstance(broken.exception, pointcut.UnreadableImage)
 
 
 def discs(folder: Path) -> None:

@@ -15,18 +15,24 @@ END = {"a download, nets/running.py"}
 """Answers that are fetched together."""
 
 
+Told = dict[str, dict[str, Any]]
+
+
 @pytest.fixture(scope="module", params=["nano", "sam2", "sam1"])
-def told(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
-    return asked(request.param)
-
-
-def asked(*words: str) -> dict[str, dict[str, Any]]:
-    ran = subprocess.run([sys.executable, str(SCRIPT), *words], check=False, capture_output=True, text=True)
+def both(request: pytest.FixtureRequest) -> tuple[Told, Told]:
+    """What each step told of itself, as it is and within `torch.autocast`."""
+    ran = subprocess.run([sys.executable, str(SCRIPT), request.param], check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    return json.loads(ran.stdout.splitlines()[-1])
+    plain, autocast = (json.loads(line) for line in ran.stdout.splitlines()[-2:])
+    return plain, autocast
 
 
-def test_the_same_answers(told: dict[str, dict[str, Any]]) -> None:
+@pytest.fixture
+def told(both: tuple[Told, Told]) -> Told:
+    return both[0]
+
+
+def test_the_same_answers(told: Told) -> None:
     compared = {step: one for step, one in told.items() if "masks" in one}
     assert len(compared) >= 6
     for step, one in compared.items():
@@ -37,7 +43,7 @@ def test_the_same_answers(told: dict[str, dict[str, Any]]) -> None:
         assert one["scores"] < 1e-5, step
 
 
-def test_nothing_is_waited_for_before_the_end(told: dict[str, dict[str, Any]]) -> None:
+def test_nothing_is_waited_for_before_the_end(told: Told) -> None:
     assert told["encode again"]["waits"] == {}
     prompts = {"click", "boxes", "refine", "rough", "preview"}
     frames = {step for step in told if step.startswith(("frame", "again"))}
@@ -45,7 +51,7 @@ def test_nothing_is_waited_for_before_the_end(told: dict[str, dict[str, Any]]) -
         assert set(told[step]["waits"]) == END, step
 
 
-def test_automatic_masks_wait_for_what_is_good_and_for_the_border(told: dict[str, dict[str, Any]]) -> None:
+def test_automatic_masks_wait_for_what_is_good_and_for_the_border(told: Told) -> None:
     """Of each of the two batches and of the survivors as a whole, never of a mask by itself."""
     waits = told["everything again"]["waits"]
     assert waits.pop("a shape, nets/promptable.py") == 2
@@ -54,11 +60,9 @@ def test_automatic_masks_wait_for_what_is_good_and_for_the_border(told: dict[str
     assert set(waits) == END
 
 
-@pytest.mark.parametrize("name", ["nano", "sam2", "sam1"])
-def test_autocast_holds_for_encoding(name: str) -> None:
+def test_autocast_holds_for_encoding(both: tuple[Told, Told]) -> None:
     """As scripts for Meta's code have it around them: answers are float32's but for what bfloat16 does to the embedding."""
-    told = asked(name, "autocast")
-    one = {step: told[step] for step in told if "logits" in told[step] and not step.startswith("everything")}
+    one = [step for step in both[1].values() if "logits" in step]
     assert len(one) >= 5
-    assert 1e-3 < max(step["logits"] for step in one.values()) < 0.3
-    assert max(step["scores"] for step in one.values()) < 0.01
+    assert 1e-3 < max(step["logits"] for step in one) < 0.3
+    assert max(step["scores"] for step in one) < 0.01

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .arrange import label_map, parents, select, without_duplicates, without_small_regions
     from .automatic.config import AutomaticConfig
     from .client import Client
-    from .count import Counted, count_objects
+    from .count import Counted, Specimen, count_objects
     from .images import Frame, Picture, Reading, open_image
     from .plotting import show, show_mask
     from .prompts import Prompt
@@ -54,7 +54,7 @@ _HOMES = {
     "arrange": ("label_map", "parents", "select", "without_duplicates", "without_small_regions"),
     "automatic.config": ("AutomaticConfig",),
     "client": ("Client",),
-    "count": ("Counted", "count_objects"),
+    "count": ("Counted", "Specimen", "count_objects"),
     "images": ("Frame", "Picture", "Reading", "open_image"),
     "prompts": ("Prompt",),
     "reading": ("read_picture",),
@@ -89,6 +89,7 @@ __all__ = [
     "Segmenter",
     "Segments",
     "ServerError",
+    "Specimen",
     "UnknownModel",
     "UnreadableImage",
     "UnsupportedImage",

@@ -1,9 +1,10 @@
-"""How many things there are in a picture, or how many like one that is pointed at."""
+"""How many things there are in a picture, or how many like one that is pointed at, there or in another picture."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,20 @@ from .segments import Segments
 
 LARGEST = 0.5
 """A mask of more than this share of the picture is not counted: it is the ground."""
+
+
+class Specimen(NamedTuple):
+    """What is counted, as any picture can be asked for it that the same model encodes and that shows things as large."""
+
+    features: np.ndarray
+    """(C,) float32 of length one (features.py)."""
+    area: int
+    """Pixels."""
+
+    @classmethod
+    def of(cls, photo: EncodedImage, cut: Segments) -> Specimen:
+        """cut: one segment of that picture, as `photo.segment(points=[...]).best` gives it."""
+        return cls(pooled_features(photo, cut[:1])[0], int(cut.areas[0]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +55,7 @@ class Counted:
 
 def count_objects(
     photo: EncodedImage,
-    like: Segments | None = None,
+    like: Specimen | Segments | None = None,
     *,
     config: AutomaticConfig | None = None,
     similarity: float = 0.5,
@@ -50,7 +65,7 @@ def count_objects(
 ) -> Counted:
     """Counts everything, or everything like an example.
 
-    like: one segment of the same picture, as `photo.segment(points=[...]).best` gives it. similarity: the cosine between a
+    like: one segment of the same picture, or what `Specimen.of` gives of another one. similarity: the cosine between a
     thing's features (features.py) and the example's from which on it counts. size_ratio: how many times larger or smaller than
     the example it may be. min_area: pixels. config, progress: as in `EncodedImage.segment_everything`.
 
@@ -62,9 +77,9 @@ def count_objects(
     largest = int(LARGEST * height * width)
     if like is None:
         return Counted(without_duplicates(select(found, min_area=min_area, max_area=largest), iou=0.5, inside=0.7))
-    area = int(like.areas[0])
+    features, area = like if isinstance(like, Specimen) else Specimen.of(photo, like)
     alike = select(found, min_area=max(min_area, int(area / size_ratio)), max_area=min(largest, int(area * size_ratio)))
-    closeness = pooled_features(photo, alike) @ pooled_features(photo, like[:1])[0]
+    closeness = pooled_features(photo, alike) @ features
     rows = np.flatnonzero(closeness >= similarity)
     alike, closeness = alike[rows], closeness[rows]
     ratio = alike.areas / area

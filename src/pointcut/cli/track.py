@@ -23,7 +23,9 @@ BROKE_OFF = 3
 
 
 def track(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A film, or a folder of pictures; - follows one from stdin.")],
+    video: Annotated[
+        Path, typer.Argument(metavar="VIDEO", help="A film, a folder of pictures, a TIFF or DICOM stack; - is stdin.")
+    ],
     point: Annotated[
         list[str] | None, typer.Option("--point", metavar="FRAME:X,Y[@ID]", help="A pixel of an object; repeat for more.")
     ] = None,
