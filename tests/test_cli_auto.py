@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import pointcut
 from pointcut.cli.main import app
 from pointcut.errors import InputError
+from pointcut.evaluate.data import examples
 
 from conftest import PHOTOS
 from films import ball, truth
@@ -151,6 +152,37 @@ def discs(folder: Path) -> None:
         colours = np.array([[200, 205, 210], [180, 40, 30], [30, 80, 170]], np.uint8)
         Image.fromarray(colours[np.where(labels > 2, 0, labels)]).save(folder / "easy" / "images" / f"{i}.png")
         Image.fromarray(labels).save(folder / "easy" / "masks" / f"{i}.png")
+
+
+def test_data_that_cannot_be_judged_by(tmp_path: Path) -> None:
+    """Said at once, and of which file."""
+    discs(tmp_path)
+    mask = tmp_path / "easy" / "masks" / "1.png"
+    labels = np.asarray(Image.open(mask))
+    wrong: list[tuple[Image.Image | bytes, str]] = [
+        (b"no picture", r"1\.png: cannot be read as a label picture"),
+        (Image.fromarray(np.dstack([labels] * 3)), r"1\.png: holds colours"),
+        (
+            Image.fromarray(labels[:100]),
+            r"1\.png: has labels for \(100, 160\) pixels \(height, width\), its picture is \(120, 160\)",
+        ),
+    ]
+    for content, message in wrong:
+        content.save(mask) if isinstance(content, Image.Image) else mask.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            list(examples(tmp_path, 1))
+    for path in mask.parent.iterdir():
+        Image.fromarray((labels == 1).astype(np.uint8) * 255).save(path)
+    with pytest.raises(InputError, match=r"no objects in the 2 label pictures .* 255 does not count"):
+        list(examples(tmp_path, 1))
+    Image.fromarray(labels == 1).save(mask)  # one bit a pixel
+    (mask.parent.parent / "images" / "._1.png").write_bytes(b"of macOS")
+    (mask.parent / "._1.png").write_bytes(b"of macOS")
+    (example,) = examples(tmp_path, 1)
+    np.testing.assert_array_equal(example.truths[0], labels == 1)
+    (tmp_path / "easy" / "images" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"images/1\.png"):
+        list(examples(tmp_path, 1))
 
 
 def test_eval(tmp_path: Path) -> None:

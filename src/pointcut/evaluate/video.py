@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..errors import InputError
 from ..images import open_image
 from ..opencv import opencv
 from ..segment.segmenter import Segmenter
 from ..video.tracker import Tracker
-from .data import VOID
+from .data import VOID, labels_in, files_in
 from .measure import boundary_f, deepest, iou
 
 
@@ -44,11 +43,11 @@ def films(root: Path, longest: int) -> Iterator[LabelledFilm]:
     found = False
     for folder in sorted(root.rglob("images")):
         masks = folder.parent / "masks"
-        pairs = [(image, masks / f"{image.stem}.png") for image in sorted(folder.iterdir())]
+        pairs = [(image, masks / f"{image.stem}.png") for image in files_in(folder)]
         pairs = [(image, mask) for image, mask in pairs if mask.is_file()][:longest]
         if len(pairs) < 2 or len(folder.relative_to(root).parts) < 2:
             continue
-        labels = [np.asarray(Image.open(mask)) for _, mask in pairs]
+        labels = [labels_in(mask) for _, mask in pairs]
         truths = [(x > 0) & (x != VOID) for x in labels]
         if truths[0].any() and len({x.shape for x in labels}) == 1:
             found = True

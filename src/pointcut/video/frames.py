@@ -165,7 +165,7 @@ def _named(source: str | os.PathLike[str], max_pixels: int) -> Frames:
         return StreamedFrames(camera_frames(source))
     path = Path(source)
     if path.is_dir():
-        return ListedFrames(pictures_in(path), max_pixels=max_pixels)
+        return ListedFrames(frames_in(path), max_pixels=max_pixels)
     pages = pages_of(path)
     if pages > 1:
         return PagedFrames(path, pages, max_pixels=max_pixels)
@@ -174,7 +174,7 @@ def _named(source: str | os.PathLike[str], max_pixels: int) -> Frames:
     return FilmFrames(path, max_pixels=max_pixels)
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def frames_in(folder: Path) -> list[Path]:
     """The pictures of a folder in natural order: 2.jpg before 10.jpg. Raises InputError if there is none.
 
     What is hidden is left out (as what macOS puts beside files), and contact sheets."""
