@@ -34,7 +34,7 @@ def test_plain_json(tmp_path: Path) -> None:
     assert known(listed, "a.jpg").labels == ["cup"]
 
 
-WRONG = (
+WRONG: tuple[Any, ...] = (
     {},
     {"a": [[1, 2]]},
     [{"image": "a", "boxes": [[1, 2, 3, 4]], "labels": []}, 3],
@@ -49,6 +49,12 @@ WRONG = (
 def test_what_is_no_label_file(tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(pointcut.InputError, match="neither a COCO file"):
         boxes_in(written(tmp_path / "c.json", wrong))
+
+
+def test_a_file_that_is_nested_without_end(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text("[" * 100_000)
+    with pytest.raises(pointcut.InputError, match="neither a COCO file"):
+        boxes_in(tmp_path / "c.json")
 
 
 def coco(*names: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ def test_one_object() -> None:
     assert parse(points=np.array([[5, 6]]))[0].labels.tolist() == [1]
     for click in ((5, 6), [5, 6], np.array([5, 6])):
         assert [prompt.points.tolist() for prompt in parse(points=click)] == [[[5, 6]]]
+        for label in (0, [0], np.int64(0), np.array(0)):
+            assert parse(points=click, labels=label)[0].labels.tolist() == [0]
 
 
 def test_many_objects_of_uneven_length() -> None:
@@ -56,6 +58,9 @@ def test_masks() -> None:
         ({"points": [(-1, 5)]}, "outside"),
         ({"points": [(5, 6)], "labels": [1, 0]}, "one label"),
         ({"points": [(5, 6)], "labels": [2]}, "1 .* or 0"),
+        ({"points": [(5, 6)], "labels": object()}, "1 .* or 0"),
+        ({"points": [(5, 6), (7, 8)], "labels": 1}, "one label"),
+        ({"mask": [[1, 2], [3]]}, "an array of numbers"),
         ({"labels": [1]}, "without points"),
         ({"boxes": (1, 2, 3)}, "x0, y0, x1, y1"),
         ({"boxes": (5, 5, 5, 9)}, "no area"),

@@ -73,6 +73,8 @@ def test_refining(cat: pointcut.EncodedImage) -> None:
     same(second, by_logits)
     with pytest.raises(InvalidPrompt, match="not both"):
         cat.segment(points=FACE, previous=first, mask=first.best.logits[0])
+    with pytest.raises(InvalidPrompt, match="got ndarray; give arrays as mask"):
+        cat.segment(points=FACE, previous=first.best.logits[0])  # type: ignore[arg-type]
 
 
 def test_rough_mask(cat: pointcut.EncodedImage) -> None:

@@ -120,7 +120,7 @@ def _label_lists(labels: PointsLike | None, points: list[np.ndarray] | None) -> 
         return None
     if labels is None:
         return [np.ones(len(p), np.int64) for p in points]
-    items = list(labels)  # type: ignore[arg-type]
+    items = [labels] if not np.iterable(labels) else list(labels)  # type: ignore[arg-type]  # one click, one label
     rows = [items] if len(points) == 1 and all(np.ndim(i) == 0 for i in items) else items
     lists = [np.asarray(row) for row in rows]
     if [row.shape for row in lists] != [(len(p),) for p in points]:
@@ -163,7 +163,10 @@ def _box_rows(boxes: ArrayLike | None, size: tuple[int, int]) -> np.ndarray | No
 def _mask_rows(mask: ArrayLike | None, size: tuple[int, int]) -> np.ndarray | None:
     if mask is None:
         return None
-    array = np.asarray(mask)
+    try:
+        array = np.asarray(mask)
+    except (TypeError, ValueError):
+        raise InvalidPrompt("a mask must be an array of numbers on the CPU, (H, W) or (N, H, W)") from None
     rows = array[None] if array.ndim == 2 else array
     if rows.ndim != 3 or not len(rows):
         raise InvalidPrompt(f"a mask is (H, W) and several are (N, H, W), got shape {array.shape}")

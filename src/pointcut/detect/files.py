@@ -37,7 +37,7 @@ def _json(path: Path) -> dict[str, Labelled]:
         return _plain(document)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration, RecursionError) as error:
         raise InputError(
             f"{path}: neither a COCO file nor a Label Studio export nor boxes by picture ({type(error).__name__}: {error})"
         ) from None

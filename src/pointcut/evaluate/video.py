@@ -20,7 +20,7 @@ from ..images import open_image
 from ..opencv import opencv
 from ..segment.segmenter import Segmenter
 from ..video.tracker import Tracker
-from .data import VOID, labels_in, files_in
+from .data import VOID, files_in, labels_in
 from .measure import boundary_f, deepest, iou
 
 

@@ -120,7 +120,7 @@ class EncodedImage:
 
         points: (T, 2) x, y in picture pixels for one object, (2,) for one click, or a list of (T, 2) for N objects, each of any
             length.
-        labels: (T,), or a list per object: 1 this, 0 not this; all 1 by default.
+        labels: (T,), one number for one click, or a list per object: 1 this, 0 not this; all 1 by default.
         boxes: (4,) x0, y0, x1, y1, or (N, 4).
         mask: a rough mask, bool (H, W) or (N, H, W); or float low-resolution logits of the model's mask size.
         previous: the segments to refine: the best mask of each object is fed back; give all clicks so far with it.
@@ -236,6 +236,8 @@ class EncodedImage:
         return path
 
     def _fed_back(self, previous: Segments) -> np.ndarray:
+        if not isinstance(previous, Segments):
+            raise InvalidPrompt(f"previous is what segment gave (Segments), got {type(previous).__name__}; give arrays as mask")
         if previous.image.shape != self.image.shape:
             raise InvalidPrompt("previous belongs to another picture: its size differs")
         return previous.best.logits
