@@ -120,7 +120,7 @@ def _label_lists(labels: PointsLike | None, points: list[np.ndarray] | None) -> 
         return None
     if labels is None:
         return [np.ones(len(p), np.int64) for p in points]
-    items = [labels] if not np.iterable(labels) else list(labels)  # type: ignore[arg-type]  # one click, one label
+    items = [labels] if not np.iterable(labels) else list(labels)  # one click, one label
     rows = [items] if len(points) == 1 and all(np.ndim(i) == 0 for i in items) else items
     lists = [np.asarray(row) for row in rows]
     if [row.shape for row in lists] != [(len(p),) for p in points]:
