@@ -1,8 +1,7 @@
 """Many masks of one picture put in order: duplicates dropped, specks cleaned away, a choice made, one label a pixel, parts
 under their wholes.
 
-Pure arithmetic on `Segments`; masks are compared as packed bits within their boxes, so that hundreds of large ones are
-no burden.
+Pure arithmetic on `Segments`; masks are compared by their run lengths, so that hundreds of large ones are no burden.
 """
 
 from __future__ import annotations
@@ -16,25 +15,17 @@ from .components import without_small_parts
 from .errors import InputError
 from .segments import Segments
 
-BITS = np.array([bin(i).count("1") for i in range(256)], np.uint8)
-"""How many bits of a byte are set."""
-
 
 def overlaps(cut: Segments) -> np.ndarray:
     """(N, N) int64: the pixels that each two masks share; each mask's area on the diagonal."""
-    count = len(cut)
-    shared = np.zeros((count, count), np.int64)
-    packed = [np.packbits(cut.mask(i), axis=1) for i in range(count)]  # (H, W / 8)
-    boxes = cut.boxes_xyxy.astype(np.int64)
-    windows = np.stack([boxes[:, 0] // 8, boxes[:, 1], -(-boxes[:, 2] // 8), boxes[:, 3]], axis=1)  # in bytes along x
+    count, boxes = len(cut), cut.boxes_xyxy
+    shared = np.diag(cut.areas)
+    edges = [rle.edges_of(mask) for mask in cut.rle()]
     for i in range(count):
-        shared[i, i] = cut.areas[i]
-        low = np.maximum(windows[i, :2], windows[i + 1 :, :2])
-        high = np.minimum(windows[i, 2:], windows[i + 1 :, 2:])
+        low = np.maximum(boxes[i, :2], boxes[i + 1 :, :2])
+        high = np.minimum(boxes[i, 2:], boxes[i + 1 :, 2:])
         for j in i + 1 + np.flatnonzero((high > low).all(axis=1)):
-            (x0, y0), (x1, y1) = low[j - i - 1], high[j - i - 1]
-            both = packed[i][y0:y1, x0:x1] & packed[j][y0:y1, x0:x1]
-            shared[i, j] = shared[j, i] = BITS[both].sum()
+            shared[i, j] = shared[j, i] = rle.shared_area(edges[i], edges[j])
     return shared
 
 
@@ -122,10 +113,12 @@ def select(
 
 def label_map(cut: Segments) -> np.ndarray:
     """(H, W) int32: one label a pixel: 0 nothing, n the mask in row n - 1; where masks overlap the smaller one is on top."""
-    labels = np.zeros(cut.image.shape[:2], np.int32)
+    height, width = cut.image.shape[:2]
+    labels = np.zeros((width, height), np.int32).T  # column by column, as run lengths are drawn
     for row in np.argsort(-cut.areas, kind="stable"):
-        labels[cut.mask(row)] = row + 1
-    return labels
+        mask, x0, y0 = cut.part(row)
+        np.copyto(labels[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]], row + 1, where=mask)
+    return np.ascontiguousarray(labels)
 
 
 def parents(cut: Segments, share: float = 0.9) -> np.ndarray:

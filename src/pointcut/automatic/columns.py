@@ -244,21 +244,35 @@ def _ends(masks: Enlarged, true: Tensor, dim: int, threshold: float) -> tuple[Te
     window = torch.arange(max(8, 2 * axis.shares.shape[1]), device=logits.device)
     first, last = true.int().argmax(1), true.shape[1] - true.flip(1).int().argmax(1)
     begins = torch.stack([axis.first[(first - 1).clamp(min=0)], axis.first[last] - len(window)], 1)  # (N, 2)
-    pixels = (begins[..., None] + window).flatten(1).clamp(0, len(axis.low) - 1)  # (N, 2P)
-    low, share = (x[pixels].unsqueeze(3 - dim) for x in (axis.low, axis.share))
-    near, far = (torch.take_along_dim(logits, i.clamp(max=logits.shape[dim] - 1), dim) for i in (low, low + 1))
+    pixels = (begins[..., None] + window).clamp(0, len(axis.low) - 1)  # (N, 2, P)
+    low, share = axis.low[pixels], axis.share[pixels]
     if dim == 1:
-        near, far = (across.stretched(x, slice(None), 2) for x in (near, far))
-    values = between(near, far, share)
-    if dim == 1:
-        seen = values.amax(2) > threshold
-    else:  # whole rows are fetched faster than parts of them
+        seen = _rows_between(masks, low, share).amax(1) > threshold
+    else:
+        low, share = (x.flatten(1)[:, None] for x in (low, share))
+        near, far = (torch.take_along_dim(logits, i.clamp(max=logits.shape[2] - 1), 2) for i in (low, low + 1))
+        values = between(near, far, share)
+        # whole rows are fetched faster than parts of them
         seen = down.stretched(values.transpose(0, 1).contiguous(), slice(None), 0).amax(0) > threshold
-    seen = seen.view(-1, 2, len(window))  # (N, 2, P)
-    pixels = pixels.view(seen.shape)
+    seen = seen.view(pixels.shape)
     begin = pixels[:, 0].masked_fill(~seen[:, 0], len(axis.low)).amin(1)
     end = pixels[:, 1].masked_fill(~seen[:, 1], -1).amax(1)
     return begin, end, seen.any(2).all(1)
+
+
+def _rows_between(masks: Enlarged, low: Tensor, share: Tensor) -> Tensor:
+    """Rows of pixels between the rows of logits `low`, (N, ..., P) and ascending, and the next: (all of them, W)."""
+    logits, across, down = masks
+    last, first = logits.shape[1] - 1, low[..., :1]
+    reach = int((low.shape[-1] - 1) * down.values / len(down.low)) + 3  # so many logits those pixels lie between at most
+    start = torch.arange(len(logits), device=low.device).view(-1, *[1] * (low.ndim - 1)) * (last + 1)
+    taken = start + (first + torch.arange(reach, device=low.device)).clamp(max=last)
+    wide = across.stretched(
+        logits.flatten(0, 1).index_select(0, taken.flatten()), slice(None), 1
+    )  # each once, not each pixel's
+    above = torch.arange(first.numel(), device=low.device).view(first.shape) * reach + low - first
+    near, far = (wide.index_select(0, row.flatten()) for row in (above, above + (low < last)))
+    return between(near, far, share.view(-1, 1))
 
 
 def toggles_of(masks: Enlarged, threshold: float, place: Place) -> Toggles:
