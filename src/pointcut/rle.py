@@ -11,6 +11,7 @@ from typing import TypedDict
 import numpy as np
 
 from .errors import InputError
+from .masks import boxes_xyxy
 
 
 class Rle(TypedDict):
@@ -71,14 +72,10 @@ def placed(rle: Rle, x0: int, y0: int, size: tuple[int, int], factor: int = 1) -
     Nothing of the whole is drawn: its runs are those of the part, cut where a column of the part ends. Raises InputError.
     """
     height, width = size
-    part = decode(rle)
-    rows, columns = part.shape
+    rows, columns = rle["size"]
     if x0 < 0 or y0 < 0 or x0 + (columns - 1) * factor >= width or y0 + (rows - 1) * factor >= height:
         raise InputError(f"a part of {columns} x {rows}, times {factor}, at {x0}, {y0} does not lie within {width} x {height}")
-    ended = np.zeros((rows + 1, columns), bool)  # a row of nothing ends each column's last run
-    ended[:-1] = part
-    ends = np.cumsum(runs(ended))
-    x, y = np.divmod(ends[: len(ends) // 2 * 2].reshape(-1, 2), rows + 1)  # where runs of true begin and end, in turn
+    x, y = _column_runs(decode(rle))
     if factor > 1:
         order = np.argsort(x[:, 0, None] * factor + np.arange(factor), axis=None, kind="stable")
         x = (x[:, None] * factor + np.arange(factor)[None, :, None]).reshape(-1, 2)[order]
@@ -137,12 +134,16 @@ def edges_of(rle: Rle) -> np.ndarray:
 
 def from_edges(edges: np.ndarray, size: tuple[int, int]) -> Rle:
     """The opposite; runs that touch become one."""
+    return {"size": list(size), "counts": compress(_lengths(edges, size))}
+
+
+def _lengths(edges: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The run lengths of a mask of `size` (height, width) with those edges; runs that touch become one."""
     edges = edges.astype(np.int64)
     touching = np.flatnonzero(edges[1:-1:2] == edges[2::2])
     edges = np.delete(edges, np.concatenate([2 * touching + 1, 2 * touching + 2]))
-    height, width = size
-    lengths = np.diff(np.concatenate([[0], edges, [height * width]]))
-    return {"size": [height, width], "counts": compress(lengths if lengths[-1] or len(lengths) == 1 else lengths[:-1])}
+    lengths = np.diff(np.concatenate([[0], edges, [size[0] * size[1]]]))
+    return lengths if lengths[-1] or len(lengths) == 1 else lengths[:-1]
 
 
 def from_runs(lengths: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -153,10 +154,18 @@ def from_runs(lengths: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def runs(mask: np.ndarray) -> np.ndarray:
     """A bool mask (H, W) -> its run lengths, int64; the first run is of zeros and may be empty."""
-    flat = mask.T.ravel()
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts_with_one = flat.size > 0 and bool(flat[0])
-    return np.diff(np.concatenate([[0] if starts_with_one else [], [0], changes, [flat.size]]).astype(np.int64))
+    x, y = _column_runs(mask)
+    height, width = mask.shape
+    return _lengths((x * height + y).ravel(), (height, width))
+
+
+def _column_runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and rows (R, 2) at which runs of true begin and end, each within a column. Only the mask's box is looked at."""
+    x0, y0, x1, y1 = boxes_xyxy(mask[None])[0].astype(np.int64)
+    columns = np.zeros((x1 - x0, y1 - y0 + 1), bool)  # one nothing more ends each column's last run
+    columns[:, :-1] = mask[y0:y1, x0:x1].T
+    x, y = np.divmod(np.flatnonzero(np.diff(columns.ravel(), prepend=False)).reshape(-1, 2), columns.shape[1])
+    return x + x0, y + y0
 
 
 def compress(lengths: np.ndarray) -> str:
