@@ -267,9 +267,8 @@ def _rows_between(masks: Enlarged, low: Tensor, share: Tensor) -> Tensor:
     reach = int((low.shape[-1] - 1) * down.values / len(down.low)) + 3  # so many logits those pixels lie between at most
     start = torch.arange(len(logits), device=low.device).view(-1, *[1] * (low.ndim - 1)) * (last + 1)
     taken = start + (first + torch.arange(reach, device=low.device)).clamp(max=last)
-    wide = across.stretched(
-        logits.flatten(0, 1).index_select(0, taken.flatten()), slice(None), 1
-    )  # each once, not each pixel's
+    rows = logits.flatten(0, 1).index_select(0, taken.flatten())
+    wide = across.stretched(rows, slice(None), 1)  # each once, and not for each row of pixels beside it
     above = torch.arange(first.numel(), device=low.device).view(first.shape) * reach + low - first
     near, far = (wide.index_select(0, row.flatten()) for row in (above, above + (low < last)))
     return between(near, far, share.view(-1, 1))
