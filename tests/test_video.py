@@ -26,6 +26,7 @@ from pointcut.cli.main import app
 from pointcut.errors import InputError, InvalidPrompt, ModelError, OutputError
 from pointcut.images import MAX_PIXELS
 from pointcut.masks import iou
+from pointcut.scaling import Scaling
 from pointcut.video.bank import POINTERS
 from pointcut.video.camera import DRIVERS
 from pointcut.video.engine import alike
@@ -96,6 +97,32 @@ def test_stacks_do_not_flicker(tmp_path: Path) -> None:
             assert abs(frames[i][..., 1] - scaled).max() <= 1
         with pytest.raises(IndexError):
             frames[4]
+
+
+def test_limits_that_are_asked_for(tmp_path: Path) -> None:
+    """Of the first frame, for all; a film has none."""
+    first, *others = (Image.fromarray(deep(i)) for i in range(3))
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=others)
+    frames = open_frames(tmp_path / "stack.tif", scaling=Scaling.parse("2%,98%"))
+    low, high = np.percentile(deep(0), (2, 98))
+    assert abs(frames[2][..., 0] - np.clip((deep(2) - low) * 255 / (high - low), 0, 255)).max() <= 1
+    call = [
+        "track",
+        str(tmp_path / "stack.tif"),
+        "--box",
+        "0:12,30,48,66",
+        "--out",
+        str(tmp_path),
+        "--format",
+        "json",
+        "--json",
+    ]
+    for scale in ("2%,98%", "0,10000"):  # another one is another job
+        done = CliRunner().invoke(app, [*call, "--scale", scale])
+        assert isinstance(done.exception, OutputError) == (scale == "0,10000"), done.output
+    assert json.loads((tmp_path / "stack.track.jsonl").read_text().splitlines()[0])["scale"] == "2%,98%"
+    with pytest.raises(InputError, match="8 bits already"):
+        open_frames(write_film(tmp_path / "a.mp4", 2), scaling=Scaling("full"))
 
 
 def test_a_scan_that_has_fewer_frames_than_it_says(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from ..files import make_folder
 from . import parse
-from .options import Compiled, DeviceName, ModelName, PrecisionName
+from .options import Compiled, DeviceName, ModelName, PrecisionName, Scale
 from .output import emit, fail, say
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def track(
         str,
         typer.Option("--format", "-f", metavar="LIST", help="Of overlay.mp4,cutout.webm,cutout,masks,coco,json; with commas."),
     ] = "overlay.mp4,json",
+    scale: Scale = None,
     model: ModelName = "nano",
     device: DeviceName = "auto",
     precision: PrecisionName = "exact",
@@ -66,8 +67,9 @@ def track(
         raise typer.BadParameter("say what to follow: --point FRAME:X,Y, --box FRAME:X0,Y0,X1,Y1 or --mask FRAME:FILE")
 
     from ..images import MAX_PIXELS
+    from ..scaling import Scaling
     from ..segment.segmenter import load
-    from ..video.frames import CAMERA
+    from ..video.frames import CAMERA, open_frames
     from ..video.job import TrackJob, run_job
     from ..video.pipe import PipedFilm
     from ..video.render import check_formats, render, summary
@@ -76,14 +78,17 @@ def track(
         raise typer.BadParameter("a camera comes through a pipe: ffmpeg ... -f matroska - | pointcut track -   (docs/video.md)")
     names = parse.names(formats)
     check_formats(names)
+    scaling = Scaling.parse(scale) if scale else None
+    if scaling and str(video) == "-":
+        raise typer.BadParameter("what comes through a pipe has 8 bits already; leave out --scale")
     make_folder(out)
     stem = "stdin" if str(video) == "-" else video.resolve().stem
     segmenter = load(model, device=device, precision=precision, compiled=compiled)
     piped = None
     if str(video) == "-":
         piped = PipedFilm(cast("BufferedIOBase", sys.stdin.buffer), out / "stdin.film", max_pixels=MAX_PIXELS)
-    tracker = segmenter.track(piped or video)
-    job = TrackJob(str(video), segmenter.name, said, out, stem, start, end)
+    tracker = segmenter.track(piped or open_frames(video, scaling=scaling))
+    job = TrackJob(str(video), segmenter.name, said, out, stem, start, end, scale)
     last = end if end is not None else tracker.frames.count
     with typer.progressbar(length=last or 0, label=stem, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         try:

@@ -57,33 +57,35 @@ class PictureFrames(Frames):
     nothing flickers."""
 
     count: int
+    scaling: Scaling | None = None
+    """How the first one's limits are chosen; None: as `Reading` does."""
 
     def __getitem__(self, index: int) -> np.ndarray:
         if not 0 <= index < self.count:
             raise IndexError(index)
-        return self._read(index, self._scaling).pixels
+        return self._read(index, self._limits).pixels
 
     @abstractmethod
     def _read(self, index: int, scaling: Scaling | None) -> Picture:
         """Raises as `read_picture` does."""
 
     @cached_property
-    def _scaling(self) -> Scaling | None:
-        """The first one's, as limits; None where it is not deep, or its file has a curve instead of limits."""
-        first = self._read(0, None)
+    def _limits(self) -> Scaling | None:
+        """The first one's; `scaling` where it is not deep, or its file has a curve instead of limits."""
+        first = self._read(0, self.scaling)
         if first.limits is None or first.limits.black >= first.limits.white:
-            return None
+            return self.scaling
         limits = Scaling("window", *first.limits)
-        return limits if np.array_equal(self._read(0, limits).pixels, first.pixels) else None
+        return limits if np.array_equal(self._read(0, limits).pixels, first.pixels) else self.scaling
 
 
 class ListedFrames(PictureFrames):
     """Arrays, and pictures' files."""
 
-    def __init__(self, sources: Sequence[ImageSource], *, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, sources: Sequence[ImageSource], *, max_pixels: int = MAX_PIXELS, scaling: Scaling | None = None) -> None:
         if not sources:
             raise InputError("a video needs at least one frame, got none")
-        self.sources, self.max_pixels = sources, max_pixels
+        self.sources, self.max_pixels, self.scaling = sources, max_pixels, scaling
         self.count = len(sources)
 
     def _read(self, index: int, scaling: Scaling | None) -> Picture:
@@ -94,8 +96,8 @@ class PagedFrames(PictureFrames):
     """The pages of a TIFF, or the frames of a DICOM file. One that breaks off gives those before that; `broken` says then what
     happened."""
 
-    def __init__(self, path: Path, count: int, *, max_pixels: int = MAX_PIXELS) -> None:
-        self.path, self.count, self.max_pixels = path, count, max_pixels
+    def __init__(self, path: Path, count: int, *, max_pixels: int = MAX_PIXELS, scaling: Scaling | None = None) -> None:
+        self.path, self.count, self.max_pixels, self.scaling = path, count, max_pixels, scaling
         self.broken: str | None = None
 
     def __getitem__(self, index: int) -> np.ndarray:
@@ -139,36 +141,39 @@ class StreamedFrames(Frames):
         return self.kept[index]
 
 
-def open_frames(source: FrameSource, *, max_pixels: int = MAX_PIXELS) -> Frames:
+def open_frames(source: FrameSource, *, max_pixels: int = MAX_PIXELS, scaling: Scaling | None = None) -> Frames:
     """A film (mp4, mkv, avi and others; extra `video`), a folder of pictures in natural order, a file of several (TIFF, DICOM),
     arrays, a generator, or a camera ("camera:0", extra `video`).
 
+    scaling: how deep values of pictures and arrays become 8 bits; the first one's limits hold for all.
     Raises InputError or UnreadableImage.
     """
     if isinstance(source, Frames):
         return source
     if isinstance(source, str | os.PathLike):
-        return _named(source, max_pixels)
+        return _named(source, max_pixels, scaling)
     if isinstance(source, np.ndarray) and source.ndim == 4:
-        return ListedFrames(list(source), max_pixels=max_pixels)
+        return ListedFrames(list(source), max_pixels=max_pixels, scaling=scaling)
     if isinstance(source, list | tuple):
-        return ListedFrames(source, max_pixels=max_pixels)
+        return ListedFrames(source, max_pixels=max_pixels, scaling=scaling)
     if isinstance(source, Iterable) and not isinstance(source, np.ndarray | str):
         return StreamedFrames(source)
     raise InputError(f"expected a video file, a folder, or frames as arrays (H, W, 3), got {type(source).__name__}")
 
 
-def _named(source: str | os.PathLike[str], max_pixels: int) -> Frames:
+def _named(source: str | os.PathLike[str], max_pixels: int, scaling: Scaling | None) -> Frames:
     if isinstance(source, str) and source.startswith(CAMERA):
         from .camera import camera_frames
 
         return StreamedFrames(camera_frames(source))
     path = Path(source)
     if path.is_dir():
-        return ListedFrames(frames_in(path), max_pixels=max_pixels)
+        return ListedFrames(frames_in(path), max_pixels=max_pixels, scaling=scaling)
     pages = pages_of(path)
     if pages > 1:
-        return PagedFrames(path, pages, max_pixels=max_pixels)
+        return PagedFrames(path, pages, max_pixels=max_pixels, scaling=scaling)
+    if scaling is not None:
+        raise InputError(f"{path}: a film's values have 8 bits already; leave its scaling out")
     from .films import FilmFrames
 
     return FilmFrames(path, max_pixels=max_pixels)

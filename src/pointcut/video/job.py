@@ -50,6 +50,8 @@ class TrackJob:
     stem: str
     start: int | None = None
     end: int | None = None
+    scale: str | None = None
+    """How deep values become 8 bits (`Scaling.parse`)."""
 
     @property
     def journal(self) -> Path:
@@ -65,7 +67,7 @@ class TrackJob:
         """The journal's first line: what was asked."""
         said = [[s.frame, s.object_id, s.points, s.labels, s.box, s.mask] for s in self.said]
         asked = {"video": self.video, "model": self.model, "prompts": said, "start": self.start, "end": self.end}
-        return json.dumps(asked) + "\n"
+        return json.dumps(asked | ({"scale": self.scale} if self.scale else {})) + "\n"
 
 
 def run_job(job: TrackJob, tracker: Tracker, *, fresh: bool = False, progress: Callable[[int], None] | None = None) -> int:
