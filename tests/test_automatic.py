@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from pointcut.components import without_small_parts
 from pointcut.errors import InputError
 from pointcut.masks import boxes_xyxy
 from pointcut.segments import Segments
+from pointcut.tiles.prompted import black
 
 QUICK = AutomaticConfig(6, pred_iou_thresh=0.4, stability_score_thresh=0.5, stability_score_offset=0.5)
 
@@ -211,6 +213,22 @@ def test_overlaps_are_those_of_the_pixels(seed: int) -> None:
     masks = rng.random((4, 9, 21)) < rng.uniform(0, 0.6)
     expected = (masks[:, None] & masks[None]).sum(axis=(2, 3))
     np.testing.assert_array_equal(overlaps(segments(masks, [0.5] * 4)), expected)
+
+
+def test_large_masks_are_not_drawn_to_be_compared() -> None:
+    """Hundreds of them would be gigabytes, and half a minute."""
+    size, corners = (6000, 8000), [(50 * i, 40 * i, 50 * i + 400, 40 * i + 300) for i in range(100)]
+    stored = [rle.from_edges(rle.rectangle(*box, size[0]), size) for box in corners]
+    cut = Segments.read_back(black(size), stored, [{"score": 0.9, "stability": 0.9}] * 100, range(100))
+    tracemalloc.start()
+    shared = overlaps(cut)
+    parts = [cut.part(row)[0] for row in range(100)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert shared[0, :3].tolist() == [400 * 300, 350 * 260, 300 * 220]
+    assert shared[0, 8] == 0  # they meet at a corner
+    assert all(part.shape == (300, 400) and part.all() for part in parts)
+    assert peak < size[0] * size[1], "less than one of them drawn"
 
 
 def test_segments_of_run_lengths_are_those_of_masks() -> None:

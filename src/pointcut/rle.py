@@ -104,7 +104,7 @@ def decode_part(rle: Rle, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
     height = rle["size"][0]
     edges = edges_of(rle).clip(x0 * height, x1 * height)  # runs beyond have no length then
     lengths = np.diff(edges, prepend=x0 * height, append=x1 * height)
-    return from_runs(lengths, height, x1 - x0)[y0:y1]
+    return from_runs(lengths, height, x1 - x0)[y0:y1].copy(order="K")  # column by column still, and nothing around it
 
 
 def rectangle(x0: int, y0: int, x1: int, y1: int, height: int) -> np.ndarray:
