@@ -14,19 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 import pointcut
 from pointcut.automatic.config import default_config
 from pointcut.bench import machine
 from pointcut.count import Specimen
-from pointcut.evaluate.data import VOID
+from pointcut.evaluate.data import VOID, files_in, labels_in
 from pointcut.evaluate.measure import deepest
 
 
 def objects(mask: Path) -> list[np.ndarray]:
     """The masks of a labelled picture, by size."""
-    labels = np.asarray(Image.open(mask))
+    labels = labels_in(mask)
     masks = [labels == i for i in np.unique(labels) if 0 < i < VOID]
     return sorted(masks, key=np.count_nonzero)
 
@@ -46,7 +45,7 @@ def main() -> None:
     for folder in sorted(args.data.rglob("images")):
         rows: list[tuple[int, ...]] = []
         first: Specimen | None = None
-        for image in sorted(folder.iterdir()):
+        for image in files_in(folder):
             mask = folder.parent / "masks" / f"{image.stem}.png"
             things = objects(mask) if mask.is_file() else []
             if len(things) < 3 or len(rows) == args.pictures:

@@ -375,3 +375,27 @@ def test_watching_a_folder(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_watching_tells_what_cannot_be_read(tmp_path: Path) -> None:
+    """What is wrong when it is called ends it; what goes wrong later is told once, and waited for."""
+    shutil.copy(PHOTOS / "cat.jpg", tmp_path)
+    table = tmp_path / "table.csv"
+    command = [sys.executable, "-m", "pointcut", "batch", str(table), "--out", str(tmp_path / "out"), "--watch"]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "table.csv: cannot be read as a table" in ended.stderr
+
+    table.write_text("image,x,y\n")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().endswith("waiting for them\n")
+        table.write_text("image,x,y\ncat.jpg,a,b\n")
+        assert "table.csv, line 2: expected numbers" in process.stderr.readline()
+        time.sleep(1.5)  # looked at once more, and not told again
+        table.write_text("image,x,y\ncat.jpg,200,150\n")
+        assert process.stderr.readline().startswith("1 of 1 pictures done")
+    finally:
+        process.kill()
+        process.wait()

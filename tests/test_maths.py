@@ -154,8 +154,10 @@ def test_sets_of_runs(masks_of_one: np.ndarray, data: st.DataObject) -> None:
     """Union, shared area and rectangles of run lengths are those of the masks."""
     encoded = [rle.encode(mask) for mask in masks_of_one]
     assert rle.union(encoded) == rle.encode(masks_of_one.any(axis=0))
-    first, last = (rle.edges_of(one) for one in (encoded[0], encoded[-1]))
-    assert rle.shared_area(first, last) == (masks_of_one[0] & masks_of_one[-1]).sum()
+    edges = [rle.edges_of(one) for one in encoded]
+    first = edges[0]
+    assert rle.shared_areas(first, edges).tolist() == (masks_of_one[0] & masks_of_one).sum(axis=(1, 2)).tolist()
+    assert rle.shared_area(first, edges[-1]) == (masks_of_one[0] & masks_of_one[-1]).sum()
     height, width = masks_of_one.shape[1:]
     x0, y0 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
     x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))

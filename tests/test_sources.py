@@ -89,6 +89,17 @@ def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert taken(tmp_path / "[x].jpg") == ["[x].jpg"]  # a file that is called so
 
 
+def test_patterns_leave_out_what_pointcut_has_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touched(
+        tmp_path, "p/1.png", "p/1.overlay.png", "p/1.cutouts/001.png", "out/2.overlay.png", "run/3.overlay.png", f"run/{NAME}"
+    )
+    assert taken(f"{tmp_path}/**/*.png", tmp_path / "out") == ["p/1.png"]
+    monkeypatch.chdir(tmp_path / "p")
+    assert taken("./*.png") == ["1.png"]
+    assert taken("../p/*.png") == ["1.png"]
+    assert taken("nowhere/*.png") == []
+
+
 @pytest.mark.parametrize("out", ["found", "."])
 def test_results_among_the_pictures(tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose results lie among its pictures, or beside them, ends the same when it is called again."""

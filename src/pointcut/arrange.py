@@ -24,8 +24,8 @@ def overlaps(cut: Segments) -> np.ndarray:
     for i in range(count):
         low = np.maximum(boxes[i, :2], boxes[i + 1 :, :2])
         high = np.minimum(boxes[i, 2:], boxes[i + 1 :, 2:])
-        for j in i + 1 + np.flatnonzero((high > low).all(axis=1)):
-            shared[i, j] = shared[j, i] = rle.shared_area(edges[i], edges[j])
+        near = i + 1 + np.flatnonzero((high > low).all(axis=1))
+        shared[i, near] = shared[near, i] = rle.shared_areas(edges[i], [edges[j] for j in near])
     return shared
 
 

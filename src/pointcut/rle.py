@@ -86,17 +86,24 @@ def placed(rle: Rle, x0: int, y0: int, size: tuple[int, int], factor: int = 1) -
 
 def shared_area(first: np.ndarray, second: np.ndarray) -> int:
     """Pixels that two masks share, from their edges (`edges_of`)."""
-    if not len(first) or not len(second):
-        return 0
-    lengths = second[1::2] - second[0::2]
-    before = np.concatenate([[0], np.cumsum(lengths)])  # pixels of the second mask before each of its runs
+    return int(shared_areas(second, [first])[0])
+
+
+def shared_areas(mask: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
+    """(N,) int64: the pixels that a mask shares with each of the others, from their edges (`edges_of`)."""
+    if not len(mask) or not others:
+        return np.zeros(len(others), np.int64)
+    starts, lengths = mask[0::2], mask[1::2] - mask[0::2]
+    before = np.concatenate([[0], np.cumsum(lengths)])  # pixels of the mask before each of its runs
 
     def up_to(place: np.ndarray) -> np.ndarray:
-        run = np.searchsorted(second[0::2], place, side="right") - 1
-        within = np.minimum(place - second[0::2][run], lengths[run])
+        run = np.searchsorted(starts, place, side="right") - 1
+        within = np.minimum(place - starts[run], lengths[run])
         return np.where(run < 0, 0, before[run] + within)
 
-    return int((up_to(first[1::2]) - up_to(first[0::2])).sum())
+    places = np.concatenate(others)
+    in_runs = np.cumsum(np.concatenate([[0], up_to(places[1::2]) - up_to(places[0::2])]))
+    return np.diff(in_runs[np.cumsum([0, *(len(other) // 2 for other in others)])])
 
 
 def decode_part(rle: Rle, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:

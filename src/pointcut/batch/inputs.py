@@ -82,7 +82,7 @@ def tasks_in(sources: Iterable[str], out: Path | None = None) -> list[Task]:
         elif path.suffix.lower() in TABLES:
             tasks = tasks_of_table(path)
         elif has_wildcards(source) and not path.exists():
-            root, pictures = pictures_like(source)
+            root, pictures = pictures_like(source, out)
             tasks = (Task(p.relative_to(root).as_posix(), p) for p in pictures)
         else:
             tasks = [Task(path.name, path)]  # if it is not there, its row will say so

@@ -79,12 +79,13 @@ def _identity(folder: Path) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def pictures_like(pattern: str) -> tuple[Path, list[Path]]:
-    """The folder in which a pattern with `*`, `?`, `[...]` or `**` begins to vary, and the pictures that meet it, in order."""
+def pictures_like(pattern: str, out: Path | None = None) -> tuple[Path, list[Path]]:
+    """The folder in which a pattern with `*`, `?`, `[...]` or `**` begins to vary, and those of `pictures_in` it that meet the
+    pattern, in order."""
     parts = Path(pattern).parts
     root = Path(*takewhile(lambda part: not has_wildcards(part), parts))
-    found = sorted(Path(name) for name in glob(pattern, recursive=True))
-    return root, [path for path in found if ending(path) in SUFFIXES and path.is_file()]
+    met = {Path(name) for name in glob(pattern, recursive=True)}
+    return root, [path for path in pictures_in(root, out) if path in met] if root.is_dir() else []
 
 
 def has_wildcards(text: str) -> bool:

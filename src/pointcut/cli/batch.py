@@ -137,8 +137,12 @@ def batch(
         reading=reading(0, scale, bands),
         tiling=Tiling(tile, tile // 4) if tile else None,
     )
-    gather = partial(gathered, listed(sources, null), boxes, pages, out)
-    tasks = begun(gather) if watch else gather()
+    names = listed(sources, null)
+    gather = partial(found_in, names, boxes, pages, out)
+    tasks = gather() if watch else gathered(names, boxes, pages, out)
+    if not tasks:
+        say(f"{no_pictures(names)}; waiting for them")
+        tasks = waited(gather, [])
     while True:
         with shown(as_json) as progress:
             report = run_batch(
@@ -190,40 +194,47 @@ def listed(sources: list[str], null: bool) -> list[str]:
 
 
 def gathered(names: list[str], boxes: Path | None, pages: bool, out: Path | None = None) -> list[Task]:
-    """The pictures that are to be done, and what is pointed at on each. Raises InputError."""
+    """The pictures that are to be done, and what is pointed at on each. Raises InputError, where there are none too."""
+    tasks = found_in(names, boxes, pages, out)
+    if not tasks:
+        raise InputError(no_pictures(names))
+    return tasks
+
+
+def no_pictures(names: list[str]) -> str:
+    return f"no pictures in {', '.join(names[:3]) or 'the list'}; their names end in .jpg, .png, .tif, ..."
+
+
+def found_in(names: list[str], boxes: Path | None, pages: bool, out: Path | None) -> list[Task]:
+    """What is there at present, which may be nothing. Raises InputError."""
     from ..batch.inputs import tasks_in, with_boxes, with_pages
 
     tasks = tasks_in(names, out)
-    if not tasks:
-        raise InputError(f"no pictures in {', '.join(names[:3]) or 'the list'}; their names end in .jpg, .png, .tif, ...")
-    if boxes is not None:
+    if tasks and boxes is not None:
         tasks = with_boxes(tasks, boxes)
     return with_pages(tasks) if pages else tasks
 
 
-def begun(gather: Callable[[], list[Task]]) -> list[Task]:
-    """What is there when watching begins; of an empty folder what comes first."""
-    try:
-        return gather()
-    except InputError as error:
-        say(f"{error}; waiting for them")
-        return waited(gather, [])
-
-
 def waited(gather: Callable[[], list[Task]], known: list[Task]) -> list[Task]:
-    """What there is when something has come, or changed, and keeps its size; with what was known and is taken away by now."""
+    """What there is when something has come, or changed, and keeps its size; with what was known and is taken away by now.
+
+    What cannot be read meanwhile (a table that is being written, two pictures of one name) is told, and waited for.
+    """
     from ..batch.places import size_of
 
     def sizes_of(tasks: list[Task]) -> dict[str, int | None]:
         return {task.name: size_of(task.path) for task in tasks}
 
-    seen, before = sizes_of(known), None
+    seen, before, told = sizes_of(known), None, None
     while True:
         time.sleep(1.0)
         try:
             tasks = gather()
-        except InputError:  # nothing is there now, or a table is being written
-            tasks = []
+        except InputError as error:
+            if str(error) != told:
+                told = str(error)
+                fail(told)
+            continue
         sizes = sizes_of(tasks)
         if sizes.items() - seen.items() and sizes == before:
             return [*(task for task in known if task.name not in sizes), *tasks]

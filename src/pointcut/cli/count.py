@@ -58,10 +58,11 @@ def count(
     Writes STEM.count.png, in which every counted thing has its number. A picture that cannot be read is reported, and the
     others are done.
 
-    pointcut count nuclei/*.png --like 120,80 --csv nuclei.csv
+    pointcut count nuclei/*.png --like 120,80 --out counted --csv nuclei.csv
     """
     xy = [list(parse.point(text)) for text in like or []]
     example_box = list(parse.box(box)) if box else None
+    pointed = bool(xy or example_box)
     how = reading(page, scale, bands)
     places = {image: (out or image.parent) / f"{image.stem}.count.png" for image in images}
     if len(set(places.values())) < len(images):
@@ -83,7 +84,7 @@ def count(
     for image, place in places.items():
         try:
             photo = segmenter.encode(read_picture(image, how).pixels)
-            if example is None and (xy or example_box):
+            if example is None and pointed:
                 example = Specimen.of(photo, photo.segment(points=xy or None, boxes=example_box).best)
             with progress_bar(image.name) as progress:
                 counted = count_objects(
@@ -91,7 +92,7 @@ def count(
                 )
             draw.save(counted.picture(), place)
         except PointcutError as error:
-            if image == images[0] and (xy or example_box):
+            if image == images[0] and pointed:
                 raise  # without the example nothing can be counted
             errors.append(error)
             results.append(failed(image, error))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import InputError
 from ..images import open_image
@@ -70,9 +70,11 @@ def labels_in(path: Path) -> np.ndarray:
     """(H, W) integers: a label picture, grey or with a palette. Raises InputError."""
     try:
         with Image.open(path) as picture:
-            labels = np.asarray(picture if picture.mode != "1" else picture.convert("L").point(lambda value: value > 0))
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+            labels = np.asarray(picture)
+    except (OSError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be read as a label picture ({error})") from None
+    if labels.dtype == bool:  # black and white: one object
+        labels = labels.astype(np.uint8)
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"{path}: holds colours; a label picture is grey or has a palette, one number a pixel")
     return labels

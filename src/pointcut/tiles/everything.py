@@ -152,7 +152,7 @@ def _agreements(tiles: list[list[Piece]], height: int) -> Iterator[tuple[float, 
                 continue
             area = rle.rectangle(both.x0, both.y0, both.x1, both.y1, height)
             ious = np.zeros((len(pieces), len(others)))
-            seen = [[rle.shared_area(piece.edges, area) for piece in side] for side in (pieces, others)]
+            seen = [rle.shared_areas(area, [piece.edges for piece in side]) for side in (pieces, others)]
             for a, first in enumerate(pieces):
                 for b, second in enumerate(others):
                     if seen[0][a] and seen[1][b] and _meet(first.box, second.box):

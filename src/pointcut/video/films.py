@@ -30,7 +30,20 @@ SIGNS: tuple[tuple[tuple[tuple[int, bytes], ...], str], ...] = (
 """Which bytes a kind of file has where, and FFmpeg's name for it. Nothing else is opened: playlists would make FFmpeg read
 other files and addresses."""
 
-KINDS = frozenset(kind for _, kind in SIGNS)
+ENDINGS = {
+    "mp4": "mp4, mov",
+    "matroska": "mkv, webm",
+    "avi": "avi",
+    "gif": "gif",
+    "mpegts": "ts, mts",
+    "mpeg": "mpg",
+    "asf": "wmv",
+    "flv": "flv",
+    "yuv4mpegpipe": "y4m",
+}
+"""How files of each kind are called."""
+
+KINDS = frozenset(ENDINGS)
 USUAL = frozenset({"mp4", "matroska", "gif", "avi"})
 """Kinds that are taken from strangers."""
 
@@ -55,7 +68,7 @@ def container_of(head: bytes, name: str, kinds: frozenset[str]) -> str:
     for signs, kind in SIGNS:
         if kind in kinds and all(head[place : place + len(sign)] == sign for place, sign in signs):
             return kind
-    known = "mp4, mov, mkv, webm, avi, gif" + ("" if kinds == USUAL else ", ts, mts, mpg, wmv, flv, y4m")
+    known = ", ".join(endings for kind, endings in ENDINGS.items() if kind in kinds)
     raise InputError(f"{name}: not a film that is known here ({known}), whatever its name says")
 
 
