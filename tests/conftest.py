@@ -35,8 +35,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-ALONE = ("test_page", "test_server_library", "test_server_safety", "test_scale_out", "test_ray", "test_storage")
-"""Files with browsers, clusters, or deadlines: they run after the others, one test at a time."""
+ALONE = ("test_page", "test_server_library", "test_server_safety")
+"""Files with browsers or deadlines: they run after the others, one test at a time."""
 
 LONGEST = (
     "test_video_goldens",

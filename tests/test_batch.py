@@ -321,6 +321,7 @@ def test_killed_at_fifty_moments(nursery: subprocess.Popen[str], tmp_path: Path)
     assert files_of(folder) == expected
 
 
+@pytest.mark.slow
 def test_processes_do_what_threads_do_and_end_with_their_parent(album: Path, tmp_path: Path) -> None:
     """Everything in pictures is looked for in processes; a run that is killed leaves none of them behind."""
     call(album, "--points", 3, "--out", tmp_path / "processes", "--format", "coco,png", "--workers", 2, code=3)

@@ -185,6 +185,7 @@ def test_data_that_cannot_be_judged_by(tmp_path: Path) -> None:
         list(examples(tmp_path, 1))
 
 
+@pytest.mark.slow
 def test_eval(tmp_path: Path) -> None:
     discs(tmp_path)
     printed = json.loads(call("eval", tmp_path, "--automatic", "--sheet", tmp_path / "worst.png", "--json"))

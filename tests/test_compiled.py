@@ -72,6 +72,7 @@ def test_the_same_answers(name: str) -> None:
     assert (other.preview(points=[200, 150]).mask != one.preview(points=[200, 150]).mask).mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_the_same_automatic_masks() -> None:
     plain, compiled = both("sam2", "eager")
     limit = float(np.median(plain.encode(PHOTOS / "cat.jpg").segment(points=[200, 150]).scores))
@@ -89,6 +90,7 @@ def test_the_same_automatic_masks() -> None:
     assert (masks != their_masks).mean() < 1e-4
 
 
+@pytest.mark.slow
 def test_the_same_film() -> None:
     plain, compiled = both("sam2", "eager")
     found, graphs = [], []
@@ -112,6 +114,7 @@ def test_the_same_film() -> None:
         assert (other.masks != one.masks).mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_many_prompts_go_in_groups() -> None:
     plain, compiled = both("sam2", "eager")
     rng = np.random.default_rng(0)
@@ -139,6 +142,7 @@ for call in (["auto", "cat.jpg"], ["track", ".", "--box", "0:1,2,30,40"]):
 """
 
 
+@pytest.mark.slow
 def test_without_a_compiler(tmp_path: Path) -> None:
     """One process for all: PyTorch's compiler takes seconds to be there, even to say that it is not."""
     alone = os.environ | {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}

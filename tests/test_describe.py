@@ -285,6 +285,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
             server.wait(20)
 
 
+@pytest.mark.slow
 def test_a_real_server(served: tuple[str, str], cut: pointcut.Segments) -> None:
     """Random weights say random letters: what is seen here is that the picture arrives, and that words come back."""
     address, model = served
@@ -296,6 +297,7 @@ def test_a_real_server(served: tuple[str, str], cut: pointcut.Segments) -> None:
         assert "answered 400" in asked.describe(next(Look().pictures(cut))).error
 
 
+@pytest.mark.slow
 def test_the_command_with_a_real_server(served: tuple[str, str]) -> None:
     address, model = served
     result = call("describe", PHOTOS / "cat.jpg", "--point", "220,150", "--endpoint", address, "--vlm", model, "--json")

@@ -226,6 +226,7 @@ def test_a_preview_is_the_best_mask_at_low_resolution(nano: pointcut.Segmenter) 
         photo.preview(boxes=[(0, 0, 9, 9), (5, 5, 20, 20)])
 
 
+@pytest.mark.slow
 def test_bench_prints_times_and_what_fast_costs(tmp_path: Path) -> None:
     from pointcut.cli.main import app
 

@@ -49,6 +49,7 @@ def test_tutorial_with_nano(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tutorial_1.png", "tutorial_2.png", "tutorial_4.png"]
 
 
+@pytest.mark.slow
 def test_tutorial_with_a_checkpoint_file(reproducible, tmp_path: Path) -> None:
     torch.save(reproducible("sam_vit_b_01ec64"), tmp_path / "sam_vit_b_01ec64.pth")
     printed = tutorial("--model-type", "vit_b", "--checkpoint", tmp_path / "sam_vit_b_01ec64.pth", "--out", tmp_path)
@@ -87,6 +88,7 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", sorted(set(shown_commands())))
 def test_shown_commands(command: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: to begin one takes longer than most of them do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,15 @@ def assert_close(got: np.ndarray, expected: np.ndarray, what: str) -> None:
     assert error <= TOLERANCE, f"{what}: {error:.2e} of the spread"
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
+SOON = ("sam2_hiera_tiny", "sam2.1_hiera_tiny", "grid", "single")
+"""What takes seconds; the others take half a minute each."""
+
+
+def each(names: Iterable[str]) -> list[object]:
+    return [pytest.param(name, marks=() if name in SOON else pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", each(CHECKPOINTS))
 def test_images(name: str, goldens: Path, reproducible) -> None:
     net, row = network_from(reproducible(CHECKPOINTS[name]), name)
     photo = Segmenter(Encoder(net, row)).encode(goldens / "inputs" / "truck.jpg")
@@ -86,7 +95,7 @@ def tiny(reproducible) -> Promptable:
     return network_from(reproducible("sam2.1_hiera_tiny"), "sam2.1_hiera_tiny")[0]
 
 
-@pytest.mark.parametrize("case", ["grid", "crops", "m2m", "single"])
+@pytest.mark.parametrize("case", each(["grid", "crops", "m2m", "single"]))
 def test_automatic(case: str, goldens: Path, tiny: Promptable) -> None:
     """The same records as SAM2AutomaticMaskGenerator's: number, masks, boxes, points, crops, and their order."""
     expected = json.loads((goldens / "outputs" / "automatic_sam2.1_hiera_tiny.json").read_text())[case]

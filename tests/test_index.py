@@ -182,6 +182,7 @@ for start in range(0, 2000, 20):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_while_adding(kind: str, tmp_path: Path) -> None:
     """Before or after a batch, never within: six kills, each at another moment, then to the end."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("pretended.py")
 END = {"a download, nets/running.py"}
 """Answers that are fetched together."""

@@ -26,6 +26,9 @@ from conftest import files_of
 BOX = Pointed(boxes=((10.0, 10.0, 50.0, 40.0),), names=("thing",))
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """Begun once, found by `auto`."""

@@ -63,6 +63,7 @@ def encoded(server: Served) -> int:
     return int(sum(float(line.split()[1]) for line in lines if line.startswith('pointcut_lane_tasks_total{lane="encode"}')))
 
 
+@pytest.mark.slow
 def test_a_picture_s_requests_meet_the_server_that_has_it(fleet: tuple[str, list[Served]], tmp_path: Path) -> None:
     address, servers = fleet
     cat = pointcut.open_image(PHOTOS / "cat.jpg")
@@ -95,6 +96,7 @@ def test_the_dockerfile_is_linted() -> None:
             assert all((ROOT / source).exists() for source in line.split()[1:-1]), line
 
 
+@pytest.mark.slow
 def test_a_server_that_others_reach_needs_a_token() -> None:
     command = [sys.executable, "-m", "pointcut", "serve", "--host", "0.0.0.0", "--port", "0"]
     environment = {name: value for name, value in os.environ.items() if name != "POINTCUT_TOKEN"}

@@ -180,6 +180,7 @@ def test_a_model_that_fails_says_nothing_of_itself(fake: vlm.Fake, cat: pointcut
         assert not http.get("/v1/models").json()["describe"]
 
 
+@pytest.mark.slow
 def test_an_index_of_another_model(index: Path, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="there is no index"), serving("--index", str(tmp_path)):
         pass

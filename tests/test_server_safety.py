@@ -277,6 +277,7 @@ def test_an_orderly_end() -> None:
         assert server.process.wait(10) == 0
 
 
+@pytest.mark.slow
 def test_films_do_not_outlive_a_server(tmp_path: Path) -> None:
     """One that ends leaves no trace; what one that was killed had goes when the next starts, and nothing else does."""
     place, film = {"TMPDIR": str(tmp_path)}, write_film(tmp_path / "a.mp4", 3)

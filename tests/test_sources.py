@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 import pointcut
 from pointcut.batch.inputs import tasks_in
 from pointcut.batch.journal import NAME
 from pointcut.cli.main import app
+from pointcut.files import replacing
 
 from conftest import PHOTOS, files_of
 
@@ -118,6 +122,36 @@ def test_results_among_the_pictures(tmp_path: Path, out: str, monkeypatch: pytes
     again = call()
     assert (again["pictures"], again["resumed"]) == (1, 1)
     assert files_of(tmp_path) == before
+
+
+def test_names_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As folders of older systems have them: what holds text gets one that can be written."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(PHOTOS / "cat.jpg", os.fsencode(tmp_path) + b"/caf\xe9.jpg")
+
+    def call(*arguments: str) -> str:
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.stdout
+
+    cat = "--box", "30,0,370,299"
+    call("batch", ".", *cat, "--format", "parquet,coco,yolo,overlay", "--out", "found")
+    assert parquet.read_table("found/masks.parquet")["image"].to_pylist() == ["caf\\udce9.jpg"]
+    assert os.path.exists(b"found/caf\xe9.overlay.png")
+    count = [sys.executable, "-m", "pointcut", "count", b"caf\xe9.jpg", "--csv", "things.csv", "--points", "4"]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as in a terminal
+    printed = subprocess.run(count, check=True, capture_output=True, env=strict).stdout
+    assert b"\ncaf\xe9.count.png\n" in printed
+    assert all(line.startswith("caf\\udce9.jpg,") for line in Path("things.csv").read_text(encoding="utf-8").splitlines()[1:])
+    call("index", "add", os.fsdecode(b"caf\xe9.jpg"), *("--boxes", "found/annotations.json"), "--index", "library")
+    assert "caf\\udce9.jpg" in call("index", "list", "--index", "library")
+
+
+def test_the_longest_name(tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 251}.txt"
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+    assert files_of(tmp_path) == {path.name: b"whole"}
 
 
 def test_no_pictures(tmp_path: Path) -> None:

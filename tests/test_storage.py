@@ -56,6 +56,7 @@ def call(storage: dict[str, str], *arguments: object, code: int = 0) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_pictures_in_a_bucket(storage: dict[str, str], tmp_path: Path) -> None:
     """The same files as of a folder; what is broken there is a row."""
     (tmp_path / "photos").mkdir()

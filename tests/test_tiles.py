@@ -165,6 +165,7 @@ def test_memory_is_that_of_a_window(tmp_path: Path) -> None:
     assert told["grown"] < 400e6
 
 
+@pytest.mark.slow
 def test_the_command(scene: tuple[np.ndarray, list[np.ndarray]], tmp_path: Path) -> None:
     image, truth = scene
     path = tmp_path / "map.tif"

@@ -171,6 +171,7 @@ def test_legs_are_mixed(tmp_path: Path) -> None:
         mix(first, first, 3, tmp_path / "none.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path, optimiser: str) -> None:
     trainer = Trainer(arguments(data, tmp_path, 0.1, optimiser))

@@ -42,6 +42,7 @@ def encoded_by(theirs: torch.nn.Module, name: str, folder: Path) -> tuple[pointc
     return photo, to_square(photo.image, photo.frame, photo.device), placed
 
 
+@pytest.mark.slow
 def test_sam2_image_model(tmp_path: Path) -> None:
     theirs = randomise(transformers.Sam2Model(transformers.Sam2Config()))
     photo, square, placed = encoded_by(theirs, "sam2.1-tiny", tmp_path)

@@ -457,6 +457,7 @@ def test_networks_without_memory_say_so(reproducible, tmp_path: Path) -> None:
         pointcut.load(path, device="cpu").track([ball(0)])
 
 
+@pytest.mark.slow
 def test_the_memory_is_bounded(nano: pointcut.Segmenter) -> None:
     def stream() -> Iterator[np.ndarray]:
         for i in range(40):
@@ -504,6 +505,7 @@ def test_a_killed_job_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     assert len(journal.read_text().splitlines()) == 71
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tenths", [9, 3])
 def test_a_pipe_is_stopped(tenths: int, tmp_path: Path) -> None:
     """As a camera's is: at Ctrl-C, at work or waiting for more, everything that was asked for is made of what came."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -87,9 +86,14 @@ def seconds(step: Callable[[], object], repeats: int) -> float:
 
 
 def peak_megabytes() -> float:
-    """Of this process. Linux' `ru_maxrss` begins with what the parent held when it forked; the kernel's own line does not."""
+    """Of this process; 0 on Windows, which is not asked. Linux' `ru_maxrss` begins with what the parent held when it forked;
+    the kernel's own line does not."""
     if sys.platform == "linux":
         return _kernel_says("VmHWM")
+    if sys.platform == "win32":
+        return 0.0
+    import resource  # which Windows lacks
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024)
 

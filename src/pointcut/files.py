@@ -13,6 +13,8 @@ from .errors import OutputError
 
 TEMPORARY = re.compile(r"\..+\.\w{8}\.tmp(\.\w+)?")
 """What `replacing` calls a file that is not complete."""
+OF_NAME = 40
+"""Characters that it takes of the file's own name: the longest names have no room for more."""
 
 
 def make_folder(folder: Path) -> None:
@@ -30,6 +32,12 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def as_text(name: str) -> str:
+    """A name as text that can be written everywhere: what is no UTF-8 in it (as folders of older systems have it), which Python
+    holds as lone surrogates, becomes `\\udc..`."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; on success it is renamed to `path`, on failure it is removed.
@@ -38,7 +46,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".tmp{path.suffix}")
+        prefix = f".{path.name[:OF_NAME]}."
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=f".tmp{path.suffix}")
         os.close(handle)
         yield Path(temporary)
         os.chmod(temporary, 0o666 & ~_umask())

@@ -21,6 +21,7 @@ from PIL import Image
 from . import draw
 from .arrange import distinct
 from .embed import Embedder, source_of
+from .files import as_text
 from .index import Entry, Hit, Store, Where, entry_id, find_store, open_store
 from .likeness import Likeness, likeness_at, vector_of, wordless
 from .reading import read_picture
@@ -195,7 +196,7 @@ def entries_of(
         x0, y0, x1, y1 = cut.boxes_xyxy[row].tolist()
         entry = Entry(
             id=entry_id(sha256, mask["counts"]),
-            image=name,
+            image=as_text(name),
             sha256=sha256,
             height=height,
             width=width,
@@ -207,8 +208,8 @@ def entries_of(
             area=int(cut.areas[row]),
             score=round(float(cut.scores[row]), 4),
             stability=round(float(cut.stability[row]), 4),
-            label=labels[row] if labels else "",
-            description=descriptions[row] if descriptions else "",
+            label=as_text(labels[row]) if labels else "",
+            description=as_text(descriptions[row]) if descriptions else "",
             added=now,
             thumbnail=thumbnail(cut, row),
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PointcutError
-from ..files import make_folder, replacing
+from ..files import as_text, make_folder, replacing
 from . import parse
 from .options import Bands, Compiled, DeviceName, ModelName, Page, PrecisionName, Scale, Side, reading
 from .output import emit, failed, leave_if_failed, progress_bar, say
@@ -133,7 +133,6 @@ def write_table(path: Path, results: list[dict[str, Any]]) -> None:
         rows = csv.writer(file)
         rows.writerow(["image", "number", "area", "x0", "y0", "x1", "y1", "score", "similarity"])
         for result in results:
+            image = as_text(result["image"])
             for thing in result.get("things", ()):
-                rows.writerow(
-                    [result["image"], thing["number"], thing["area"], *thing["box_xyxy"], thing["score"], thing["similarity"]]
-                )
+                rows.writerow([image, thing["number"], thing["area"], *thing["box_xyxy"], thing["score"], thing["similarity"]])

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 some inputs failed (the others are done); 2 the call itsel
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -93,6 +94,8 @@ def main() -> None:
     """Runs the command and leaves with its exit code."""
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when PyTorch is loaded, which is later
     collect_seldom()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files come out byte by byte; what a code page lacks, as \u....
+        sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding.lower() == "utf-8" else "backslashreplace")
     asked = [word for word in sys.argv[1:2] if word in VERBS]
     try:
         (command(asked) if asked else app)()

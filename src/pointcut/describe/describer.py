@@ -34,8 +34,8 @@ DOWN = 5
 """Failures to reach the endpoint, one after another, after which it is left alone for `REST` seconds."""
 REST = 30.0
 
-UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-"""Characters that steer terminals or turn the direction of text; a newline and a tab may stay."""
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Characters that steer terminals, turn the direction of text, or are halves of one; a newline and a tab may stay."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtra
-from ..files import replacing
+from ..files import as_text, replacing
 from .record import Record, Writer
 
 ROWS = 20_000
@@ -43,8 +43,9 @@ class ParquetWriter(Writer):
     def add(self, record: Record) -> list[Path]:
         height, width = record.size
         for row, mask in enumerate(record.cut.rle()):
-            place = {"image": record.name, "height": height, "width": width, "mask": row, "label": record.label(row)}
-            self.rows.append(place | record.described(row) | record.cut.figures(row) | {"counts": mask["counts"]})
+            words = {"image": record.name, "label": record.label(row)} | record.described(row)
+            numbers = {"height": height, "width": width, "mask": row} | record.cut.figures(row)
+            self.rows.append({key: as_text(word) for key, word in words.items()} | numbers | {"counts": mask["counts"]})
         if len(self.rows) >= ROWS:
             self._flush()
         return []
