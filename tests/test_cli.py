@@ -43,9 +43,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache" / "hub"))
 
-    def call(*arguments: object, stdin: bytes = b"") -> Done:
+    def call(*arguments: object, stdin: bytes | None = b"") -> Done:
         monkeypatch.setattr(sys, "argv", ["pointcut", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        monkeypatch.setattr(sys, "stdin", None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin)))
         try:
             main()
             code = 0
@@ -108,6 +108,13 @@ def test_json_of_several_pictures_with_a_broken_one(run: Callable[..., Done], tm
     assert any(line.startswith(f"pointcut: {broken}: broken or cut off") for line in lines)
     assert lines[-1] == "2 of 3 pictures done, 1 failed"
     assert not list(tmp_path.glob("broken.*.png"))
+
+
+@pytest.mark.parametrize(("verb", "box"), [("segment", "1,1,9,9"), ("batch", "1,1,9,9"), ("track", "0:1,1,9,9")])
+def test_standard_input_that_is_closed(run: Callable[..., Done], tmp_path: Path, verb: str, box: str) -> None:
+    done = run(verb, "-", "--box", box, "--out", tmp_path, stdin=None)
+    assert done.returncode == 2
+    assert "name a file" in done.stderr
 
 
 def test_stdin_and_several_boxes(run: Callable[..., Done], tmp_path: Path) -> None:

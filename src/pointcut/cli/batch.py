@@ -186,7 +186,7 @@ def listed(sources: list[str], null: bool) -> list[str]:
     names = []
     for source in sources:
         if source == "-":
-            text = sys.stdin.buffer.read().decode(errors="surrogateescape")
+            text = parse.stdin().read().decode(errors="surrogateescape")
             names += [name for name in (text.split("\0") if null else text.splitlines()) if name]
         else:
             names.append(source)

@@ -1,8 +1,11 @@
-"""Options as people type them, such as `X,Y` and `X0,Y0,X1,Y1`, to numbers and names."""
+"""Options as people type them, such as `X,Y` and `X0,Y0,X1,Y1`, to numbers and names; and what they pipe in."""
 
 from __future__ import annotations
 
 import math
+import sys
+from io import BufferedIOBase
+from typing import cast
 
 import typer
 
@@ -31,6 +34,13 @@ def box(text: str) -> tuple[float, ...]:
 def names(text: str) -> list[str]:
     """Names between commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def stdin() -> BufferedIOBase:
+    """What `-` stands for. Raises a usage error where a caller has closed it."""
+    if sys.stdin is None:
+        raise typer.BadParameter("- stands for standard input, which is closed here; name a file")
+    return cast("BufferedIOBase", sys.stdin.buffer)
 
 
 def frame_and_id(text: str, example: str) -> tuple[int, int, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -268,7 +267,7 @@ def _at_once(segmenter: Segmenter, finder: Detector | None, image: Path, request
     from ..images import open_mask
     from ..reading import read_picture
 
-    source = sys.stdin.buffer.read() if str(image) == "-" else image
+    source = parse.stdin().read() if str(image) == "-" else image
     picture = clock.time("decode", lambda: read_picture(source, request.reading, "stdin"))
     rough = open_mask(request.mask) if request.mask else None
     part = clock.time("encode", lambda: request.preparation.encode(segmenter, picture.pixels))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +14,6 @@ from .options import Compiled, DeviceName, ModelName, PrecisionName, Scale
 from .output import emit, fail, say
 
 if TYPE_CHECKING:
-    from io import BufferedIOBase
-
     from ..video.job import Said
 
 BROKE_OFF = 3
@@ -86,7 +84,7 @@ def track(
     segmenter = load(model, device=device, precision=precision, compiled=compiled)
     piped = None
     if str(video) == "-":
-        piped = PipedFilm(cast("BufferedIOBase", sys.stdin.buffer), out / "stdin.film", max_pixels=MAX_PIXELS)
+        piped = PipedFilm(parse.stdin(), out / "stdin.film", max_pixels=MAX_PIXELS)
     tracker = segmenter.track(piped or open_frames(video, scaling=scaling))
     job = TrackJob(str(video), segmenter.name, said, out, stem, start, end, scale)
     last = end if end is not None else tracker.frames.count
