@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,6 +134,7 @@ def test_layers_in_bytes_are_near_and_move(gelu: bool) -> None:
     assert rounded.keys() == linear.state_dict().keys()
     assert (rounded["weight"] - linear.weight).abs().max() <= linear.weight.abs().max() / 250
     assert torch.equal(layer.to("cpu")(x), near), "rounding what is rounded changes nothing"
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(x), near)
     wide = layer.double()(x.double())  # a type that is not multiplied in bytes
     assert (wide - expected).norm() < 0.02 * expected.norm()
     assert layer.to("meta")(x.double().to("meta")).shape == expected.shape

@@ -205,6 +205,8 @@ def test_wrong_arrays(array: np.ndarray) -> None:
 def test_wrong_things(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImage, match="no such file"):
         open_image(tmp_path / "nope.jpg")
+    with pytest.raises(UnreadableImage, match=r"no such file; addresses are not fetched, download it first"):
+        open_image("https://example.org/a.jpg")
     with pytest.raises(UnreadableImage, match="folder"):
         open_image(tmp_path)
     with pytest.raises(UnreadableImage, match="expected a path"):

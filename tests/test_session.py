@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,6 +109,41 @@ def test_threads_share_an_image(cat: pointcut.EncodedImage) -> None:
     with ThreadPoolExecutor(8) as pool:
         for got, want in zip(pool.map(lambda p: cat.segment(points=p), prompts), expected, strict=True):
             same(got, want)
+
+
+FORKED = """
+import multiprocessing, sys
+import pointcut
+
+model = pointcut.load("nano")
+
+def area(path):
+    return int(model.encode(path).segment(points=[(220, 150)]).areas[0])
+
+here = area(sys.argv[1])
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert pool.map_async(area, sys.argv[1:] * 3).get(60) == [here] * 3
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no such processes here")
+def test_forked_processes_compute() -> None:
+    """Without OpenMP's threads, which only the process that loaded has."""
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", FORKED, PHOTOS / "cat.jpg"], check=True, env=environment, timeout=100)
+
+
+def test_what_travels_to_another_process(nano: pointcut.Segmenter, cat: pointcut.EncodedImage) -> None:
+    want = cat.segment(points=FACE)
+    for copied in (pickle.loads(pickle.dumps(nano)), copy.deepcopy(nano)):
+        same(copied.encode(PHOTOS / "cat.jpg").segment(points=FACE), want)
+    same(pickle.loads(pickle.dumps(cat)).segment(points=FACE), want)
+    same(pickle.loads(pickle.dumps(want)), want)
+
+
+def test_a_model_and_a_picture_show_themselves_in_a_line(nano: pointcut.Segmenter, cat: pointcut.EncodedImage) -> None:
+    assert repr(nano) == "<Segmenter: nano on cpu, float32>"
+    assert repr(cat) == "<EncodedImage: 451 x 300, by nano on cpu>"
 
 
 def test_the_number_of_threads_changes_nothing(nano: pointcut.Segmenter) -> None:

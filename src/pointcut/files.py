@@ -17,6 +17,12 @@ OF_NAME = 40
 """Characters that it takes of the file's own name: the longest names have no room for more."""
 
 
+def missing(path: Path) -> str:
+    """What is said of a file that is not there."""
+    address = re.match(r"\w{2,}:/", path.as_posix())
+    return f"{path}: no such file" + ("; addresses are not fetched, download it first" if address else "")
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it, where they are missing. Raises OutputError."""
     try:

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import BrokenImage, ImageTooLarge, InputError, UnreadableImage, UnsupportedImage
+from .files import missing
 from .scaling import Limits, Scaling, to_bytes
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray"
@@ -136,7 +137,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         with path.open("rb") as file:
             yield file
     except FileNotFoundError:
-        raise UnreadableImage(f"{path}: no such file") from None
+        raise UnreadableImage(missing(path)) from None
     except IsADirectoryError:
         raise UnreadableImage(f"{path}: is a folder, not an image; name its files, as in {path}/*.jpg") from None
     except PermissionError:

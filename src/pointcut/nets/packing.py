@@ -8,6 +8,7 @@ Source: https://github.com/pytorch/pytorch/blob/main/torch/_inductor/mkldnn_ir.p
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,14 @@ class PackedLinear(nn.Module):
         self.bias = fn(self.bias)
         self._arrange(fn(self._dense()))
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied, or travels to another process: the weights as they were. They are arranged there."""
+        return self.__dict__ | {"weight": self._dense()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._arrange(self.weight)
 
     def _save_to_state_dict(self, destination: dict[str, Tensor], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

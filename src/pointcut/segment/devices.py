@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -98,6 +99,15 @@ def keep_freed_memory() -> None:
         mallopt(M_MMAP_THRESHOLD, 1 << 30)
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
         mallopt(M_ARENA_MAX, 1)
+
+
+@cache
+def keep_forks_going() -> None:
+    """Lets forked processes compute, on one core each: `multiprocessing` forks on Linux before Python 3.14, and so do web
+    servers that load first. They have none of OpenMP's threads, and their first product would wait for these for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 MADV_DONTNEED = 4

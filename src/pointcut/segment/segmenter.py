@@ -20,7 +20,7 @@ from ..video.frames import FrameSource
 from ..video.tracker import Tracker
 from ..weights.load import load_network
 from ..weights.specs import FAST_ENOUGH, Precision
-from .devices import MappedWeights, arithmetic, choose_device, keep_freed_memory, require_compiler
+from .devices import MappedWeights, arithmetic, choose_device, keep_forks_going, keep_freed_memory, require_compiler
 from .session import EncodedImage, Encoder, load_encoded, saved_model
 
 BATCH = 8
@@ -49,6 +49,9 @@ class Segmenter:
     def arithmetic(self) -> str:
         """How images are encoded: float32, bfloat16, float16, or int8 (in layers where that pays); depends on the device."""
         return str(self.net.arithmetic).removeprefix("torch.")
+
+    def __repr__(self) -> str:
+        return f"<Segmenter: {self.name} on {self.device}, {self.arithmetic}>"
 
     def encode(self, image: ImageSource, *, max_pixels: int = MAX_PIXELS, long_side: int | None = None) -> EncodedImage:
         """Encodes a picture: a path, bytes, file object, PIL image, or uint8 array (H, W[, 3|4]) in RGB order.
@@ -121,6 +124,7 @@ def load(
     chosen = choose_device(device)
     if chosen.type == "cpu":
         keep_freed_memory()
+        keep_forks_going()
     if compiled:
         require_compiler(chosen)
     network = load_network(model, side)

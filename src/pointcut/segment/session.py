@@ -85,6 +85,9 @@ class EncodedImage:
     encoder: Encoder
     """Who encoded it, and answers prompts."""
 
+    def __repr__(self) -> str:
+        return f"<EncodedImage: {self.frame.width} x {self.frame.height}, by {self.model} on {self.device}>"
+
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ImageTooLarge, InputError, MissingExtra
+from ..files import missing
 from .bank import POINTERS
 from .frames import KEPT, Frames
 
@@ -161,7 +162,7 @@ class FilmFrames(Frames):
                 if promised - end > max(LOST / (self.rate or 1.0), 0.05 * promised):
                     self.broken = f"it ends after {end:.1f} of {promised:.1f} s"
         except FileNotFoundError:
-            raise InputError(f"{self.path}: no such file") from None
+            raise InputError(missing(self.path)) from None
         except IsADirectoryError:
             raise InputError(f"{self.path}: is a folder") from None
         except PermissionError:
