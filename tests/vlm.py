@@ -80,7 +80,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b'data: {"choices": [], "usage": {"total_tokens": 4}}\n\ndata: [DONE]\n\n')
 
     def steady(self) -> None:
-        time.sleep(0.15)
+        """Answers once two have been open at a time."""
+        end = time.monotonic() + 20
+        while self.server.most_open < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.05)  # a third would be seen
         self.good()
 
     def whole(self) -> None:
