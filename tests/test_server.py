@@ -10,7 +10,9 @@ import subprocess
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import httpx
 import numpy as np
@@ -235,6 +237,23 @@ def test_a_film(http: httpx.Client, tmp_path: Path) -> None:
     problem(http.delete(f"{path}/objects/7"), 422, "invalid_input")
     assert http.delete(path).status_code == 204
     problem(http.get(path), 404, "no_such_video")
+
+
+def test_a_film_is_followed_by_one_request_at_a_time(http: httpx.Client, tmp_path: Path) -> None:
+    film = http.post("/v1/videos", content=write_film(tmp_path / "ball.mp4", 8).read_bytes()).json()
+    path = f"/v1/videos/{film['id']}"
+    http.post(f"{path}/prompt", json={"frame": 0, "object": 7, "mask": rle.encode(truth(0))}).raise_for_status()
+    together = Barrier(4)
+
+    def follow(_: int) -> tuple[str, int]:
+        together.wait()
+        last = json.loads(http.post(f"{path}/track", json={}).text.splitlines()[-1])
+        return (last["type"], last["frames"]) if last["type"] == "done" else (last["code"], last["status"])
+
+    with ThreadPoolExecutor(4) as pool:
+        ends = sorted(pool.map(follow, range(4)))
+    assert ends == [("done", 8), *[("tracking", 409)] * 3]
+    assert http.delete(path).status_code == 204
 
 
 def test_client_has_the_library_s_verbs(served: Served, cat: pointcut.EncodedImage, tmp_path: Path) -> None:

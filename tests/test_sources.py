@@ -69,6 +69,8 @@ def test_what_pointcut_has_made_is_left_out(tmp_path: Path) -> None:
     made = ("1.cutout.png", "1.mask.png", "1.overlay.png", "1.labels.png", "1.count.png", "1.cutouts/001.png")
     touched(tmp_path, "1.jpg", *made, "2.overlay.png")
     assert taken(tmp_path) == ["1.jpg", "2.overlay.png"]  # whose is the second? somebody's
+    touched(tmp_path / "cut", "4.json", "4.cutout.png", "4.overlay.png")  # by segment, of what lies elsewhere
+    assert taken(tmp_path) == ["1.jpg", "2.overlay.png"]
     out = touched(tmp_path / "found", "far/2.overlay.png", "far/2.cutouts/001.png", "3.png")
     assert taken(tmp_path, out) == ["1.jpg", "2.overlay.png", "found/3.png"]
     assert taken(tmp_path) == [

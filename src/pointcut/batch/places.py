@@ -41,7 +41,8 @@ def pictures_in(folder: Path, out: Path | None = None) -> list[Path]:
     """The pictures of a folder and of those below it, linked ones too, in order of their paths.
 
     Left out is what is hidden (as what macOS puts beside files), and what Pointcut has made: pictures that are called after one
-    beside them, and all of them below `out` and below folders with the journal of a run.
+    beside them, or after what is told of one (`STEM.json`), and all of them below `out` and below folders with the journal of
+    a run.
     """
     found: list[Path] = []
     seen = set()  # a link may lead back to where it lies
@@ -59,7 +60,8 @@ def pictures_in(folder: Path, out: Path | None = None) -> list[Path]:
             return
         among_results |= identity == target or any(entry.name == NAME for entry in entries)
         pictures = [entry.name for entry in entries if ending(entry.name) in SUFFIXES and entry.is_file()]
-        stems = {PurePosixPath(name).stem for name in pictures}
+        told = [entry.name for entry in entries if ending(entry.name) == ".json"]
+        stems = {PurePosixPath(name).stem for name in [*pictures, *told]}
 
         def made(name: str) -> bool:
             return any(name.endswith(one) and (among_results or name.removesuffix(one) in stems) for one in (*DRAWN, CUTOUTS))

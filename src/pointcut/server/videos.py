@@ -183,8 +183,9 @@ async def track(
 ) -> Response:
     """Follows all objects. The answer is a stream of JSON lines: a `frame` each, then `done`; or `error` with a problem."""
     asked = asked or TrackRequest()
+    taken = Problem(409, "tracking", "this film is being tracked already; end that request first")
     if film.tracking:
-        raise Problem(409, "tracking", "this film is being tracked already; end that request first")
+        raise taken
     if not film.tracker.objects:
         raise InputError("nothing to follow yet: prompt first (POST /v1/videos/ID/prompt)")
     frames = film.tracker.run(asked.start, asked.end, reverse=asked.reverse)
@@ -196,6 +197,9 @@ async def track(
         return None if tracked is None else film.found(tracked)
 
     async def stream() -> AsyncIterator[str]:
+        if film.tracking:  # another request has begun since this one was looked at
+            yield line_of(problem_line(request, taken))
+            return
         count, film.tracking = 0, True
         try:
             while True:
