@@ -298,7 +298,7 @@ def test_a_verb_alone_is_the_verb_among_all(verb: str) -> None:
 def test_python_looks_for_garbage_seldom_and_in_a_server_as_usual() -> None:
     script = """
 import gc, sys
-usual = gc.get_threshold()
+usual, frozen = gc.get_threshold(), gc.get_freeze_count()  # Python 3.12 begins with some
 from pointcut.cli.garbage import collect_as_usual
 from pointcut.cli.main import main
 sys.argv = ["pointcut", "--version"]
@@ -307,7 +307,7 @@ try:
 except SystemExit:
     pass
 assert gc.get_threshold()[0] > 20 * usual[0], gc.get_threshold()
-assert gc.get_freeze_count() == 0
+assert gc.get_freeze_count() == frozen
 collect_as_usual()
 assert gc.get_threshold() == usual
 assert gc.get_freeze_count() > 1000

@@ -61,7 +61,7 @@ class Compiled(Generic[Outputs]):
 
     def run(self, *inputs: Tensor) -> Outputs:
         config = torch._dynamo.config  # each thread has its own
-        config.recompile_limit = max(SHAPES, config.recompile_limit)
+        config.cache_size_limit = max(SHAPES, config.cache_size_limit)  # since PyTorch 2.7 another name for recompile_limit
         for place, axis in self.any_length.items():
             torch._dynamo.mark_dynamic(inputs[place], axis)
         return self.compiled(*inputs)
