@@ -296,9 +296,10 @@ def test_loading_holds_the_weights_once(precision: str, reproducible, tmp_path: 
     assert float(grown) * 2**20 <= 1.3 * path.stat().st_size
 
 
-@pytest.mark.parametrize("cells", [1023, 1024, 1300])
-def test_attention_in_bfloat16_is_the_fused_kernels(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "has_amx", lambda: False)
+@pytest.mark.parametrize("cells", [16, 196, 1023, 1024, 1300])
+@pytest.mark.parametrize("amx", [False, True])
+def test_attention_in_bfloat16_is_the_fused_kernels(cells: int, amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "has_amx", lambda: amx)
     fused = []
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, cells, 32).bfloat16() for _ in range(3))
@@ -306,8 +307,19 @@ def test_attention_in_bfloat16_is_the_fused_kernels(cells: int, monkeypatch: pyt
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *args, **_: fused.append(args) or expected)
     with torch.inference_mode():
         answer = layers.attend(q, k, v)
-    assert len(fused) == (cells < 1024)
+    assert len(fused) == amx
     torch.testing.assert_close(answer.float(), expected.float(), atol=0.01, rtol=0.03)
+
+
+@pytest.mark.parametrize(("windows", "keys"), [(5, 49), (1, 1024)])
+def test_plain_attention_adds_a_bias_by_row_and_column(windows: int, keys: int) -> None:
+    torch.manual_seed(0)
+    side = int(keys**0.5)
+    q, k, v = (torch.randn(windows, 2, keys, 16) for _ in range(3))
+    rows, columns = (torch.randn(windows, 2, keys, side) for _ in range(2))
+    bias = (rows[..., :, None] + columns[..., None, :]).flatten(3)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    torch.testing.assert_close(layers.plain_attention(q, k, v, bias=(rows, columns)), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_relative_attention_in_bfloat16_is_that_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
