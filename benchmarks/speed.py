@@ -184,7 +184,7 @@ def main() -> None:
         print(json.dumps(result))
         return
 
-    from pointcut.nets.layers import multiplies_bfloat16
+    from pointcut.nets.processor import multiplies_bfloat16
 
     there = {"nano", "tiny", "transformers", *engines.installed()}
     imitated = set() if multiplies_bfloat16() else {"openvino-bf16"}  # six minutes were not enough to load it

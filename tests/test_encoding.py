@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import pointcut
 from pointcut.ahead import ahead
-from pointcut.nets import layers, sam2
+from pointcut.nets import layers, processor, sam2
 from pointcut.nets.cells import from_parts, halve, masks_from_parts, spread, to_parts, windows_of
 from pointcut.nets.hiera import HieraConfig
 from pointcut.nets.int8 import Int8Linear, to_bytes
@@ -117,7 +117,7 @@ def test_bytes_are_within_half_a_step(numbers: list[float], shift: float) -> Non
     assert (back - x).abs().max() <= 0.5001 * scale + 1e-4 * x.abs().max()
 
 
-multiplies = pytest.mark.skipif(not layers.cpu_has("vnni"), reason="this CPU does not multiply bytes")
+multiplies = pytest.mark.skipif(not processor.cpu_has("vnni"), reason="this CPU does not multiply bytes")
 
 
 @multiplies
@@ -173,7 +173,7 @@ def test_wide_layers_are_in_bytes_and_others_as_they_were() -> None:
     ],
 )
 def test_fast_is_what_the_cpu_is_fast_in(knows: set[str], chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (devices, layers):
+    for module in (devices, processor):
         monkeypatch.setattr(module, "cpu_has", knows.__contains__)
     cpu = torch.device("cpu")
     assert devices.arithmetic(cpu, "fast", auto_is_fast=False) == chosen

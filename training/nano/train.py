@@ -31,7 +31,7 @@ from muon import MuonAndAdamW
 from pointcut.images import MEAN, STD
 from pointcut.nets.convnet import ConvNet
 from pointcut.nets.decoder import MASK_TOKENS, ImageFeatures, ImageSide
-from pointcut.nets.layers import multiplies_bfloat16
+from pointcut.nets.processor import multiplies_bfloat16
 from pointcut.nets.prompts import FOREGROUND, Prompts
 from pointcut.nets.sam2 import NANO, Sam2
 from pointcut.segment.devices import keep_freed_memory

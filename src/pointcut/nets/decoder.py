@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from . import folding
 from .cells import from_parts, masks_from_parts, to_parts
 from .compiled import CompiledDecoder
-from .layers import MLP, Fuser, LayerNorm2d, Part, infers_on_cpu
+from .layers import MLP, Fuser, LayerNorm2d, Part
 from .mixtures import Mixtures, SharedCells, shared_cells, transform
+from .processor import infers_on_cpu
 from .transformer import ImageTokens, TwoWayTransformer
 from .upscaling import CELLS, Upscaling, bias_of, linear
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .layers import Attention
+from .processor import added, product
 
 
 def pays(attention: Attention, tokens: Tensor) -> bool:
@@ -28,7 +29,7 @@ def _heads_of(weight: Tensor, heads: int) -> Tensor:
 def _scores(rows: Tensor, cells: Tensor) -> Tensor:
     """(N, R, C), (1|N, S, C) -> each row's product with each cell (N, R, S)."""
     if len(rows) == len(cells) == 1:  # far faster than a batch of one
-        return (rows[0] @ cells[0].T)[None]
+        return product(rows[0], cells[0].T)[None]
     return rows @ cells.transpose(1, 2)
 
 
@@ -38,7 +39,8 @@ def look(attention: Attention, tokens: Tensor, placed: Tensor, cells: Tensor) ->
     rows = q @ _heads_of(attention.k_proj.weight, attention.heads) * q.shape[-1] ** -0.5  # (N, h, T, C)
     # The keys' bias adds the same to all of a row's scores: the softmax does not see it.
     share = _scores(rows.flatten(1, 2), placed).softmax(-1)  # (N, R, S)
-    seen = (share @ cells).unflatten(1, rows.shape[1:3])  # (N, h, T, C)
+    seen = product(share[0], cells[0])[None] if len(share) == 1 else share @ cells  # (N, R, C)
+    seen = seen.unflatten(1, rows.shape[1:3])  # (N, h, T, C)
     seen = seen @ _heads_of(attention.v_proj.weight, attention.heads).transpose(1, 2)  # (N, h, T, d)
     return attention.out_proj(seen.transpose(1, 2).flatten(2) + attention.v_proj.bias)
 
@@ -64,5 +66,5 @@ def look_back(
     # The shares of a head add up to one, so each head may carry its part of the bias.
     answers = (v @ out + attention.out_proj.bias / heads).flatten(1, 2)  # (N, R, C)
     if len(answers) == 1:  # as in `_scores`
-        return (share[0].T @ answers[0]).add_(cells[0])[None]
+        return added(cells[0], share[0].T, answers[0])[None]
     return torch.baddbmm(cells.expand(len(answers), -1, -1), share.transpose(1, 2), answers)

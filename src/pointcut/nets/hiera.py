@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cells import Windows, halve, spread, to_parts, windows_of
-from .layers import MLP, attend, by_rows, infers_on_cpu
+from .layers import MLP, attend, by_rows
+from .processor import infers_on_cpu
 
 HALVINGS = 3
 """Between the first stage's map and the last's, whose tokens are the cells."""

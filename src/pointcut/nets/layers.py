@@ -7,25 +7,18 @@ h heads, d channels of a head.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from itertools import pairwise
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .processor import has_amx, infers_on_cpu, mkl_is_slow, product
+
 ROWS = 2048
 """Rows of a large matrix that pass several layers together on a CPU: what lies between the layers stays in its cache."""
-
-
-def infers_on_cpu(x: Tensor) -> bool:
-    """Whether steps on x may work in place and piece by piece, so that what lies between them stays in a processor's cache.
-
-    Not where PyTorch's compiler does that itself.
-    """
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def by_rows(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -38,7 +31,7 @@ def by_rows(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 MANY_KEYS = 1024
-"""From so many keys on, plain products go one head at a time and a few queries at a time: what lies between them stays in cache."""
+"""From so many keys on, plain products go one head and a few queries at a time: what lies between them stays in cache."""
 
 QUERIES = 512
 """That are answered at a time there."""
@@ -49,26 +42,31 @@ def attend(q: Tensor, k: Tensor, v: Tensor, real: Tensor | None = None) -> Tenso
 
     real: (S,) bool, which keys are more than padding; all by default.
     """
-    if real is None and fused_is_slow(q):
+    if real is None and fused_is_slow(q, k):
         return plain_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=None if real is None else real[None, None, None])
 
 
-def fused_is_slow(q: Tensor) -> bool:
+def fused_is_slow(q: Tensor, k: Tensor) -> bool:
     """Whether `plain_attention` is faster than PyTorch's fused kernel.
 
     On CPUs that multiplies bfloat16 with AMX, and without it no faster than float32; plain products use AVX-512's instructions
-    for it and take half of the time (AMD EPYC, PyTorch 2.13: 95 ms instead of 168 for 4096 keys, 4.2 instead of 11.1 for 25 windows
-    of 196).
+    for it and take half of the time (AMD EPYC, PyTorch 2.13: 95 ms instead of 168 for 4096 keys; on a later one 4.2 instead of
+    11.1 for 25 windows of 196). In float32 it multiplies by MKL: where that is slow and there are many queries and keys, plain
+    products take 82 ms instead of 143.
     """
-    return infers_on_cpu(q) and q.dtype == torch.bfloat16 and not has_amx()
+    if not infers_on_cpu(q):
+        return False
+    if q.dtype == torch.bfloat16:
+        return not has_amx()
+    return q.dtype == torch.float32 and min(q.shape[2], k.shape[2]) >= MANY_KEYS and mkl_is_slow()
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Softmax attention by two products: (B, h, T, d), (B, h, S, d) twice -> (B, h, T, d).
 
-    bias: added to a query's scores, by row and by column of the keys' map: (B, h, T, rows) and (B, h, T, columns), rows * columns
-    = S.
+    bias: added to a query's scores, by row and by column of the keys' map: (B, h, T, rows) and (B, h, T, columns), with
+    rows * columns = S.
     """
     heads = [x.flatten(0, 1) for x in (q, k, v, *(bias or ()))]
     if k.shape[2] < MANY_KEYS:
@@ -84,29 +82,16 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: tuple[Tensor, Tensor]
 
 def _answered(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = None, columns: Tensor | None = None) -> Tensor:
     """One head, or N of them: ([N,] T, d), ([N,] S, d) twice -> ([N,] T, d)."""
-    product = torch.addmm if q.ndim == 2 else torch.baddbmm  # these take a factor, so that nothing is rounded twice
-    unread = q.new_empty(1).expand(*q.shape[:-1], k.shape[-2])
-    scores = product(unread, q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5)
+    scale = q.shape[-1] ** -0.5
+    if q.dtype == torch.float32:
+        scores = product(q * scale, k.mT)
+    else:  # these take a factor, so that nothing is rounded twice
+        scaled = torch.addmm if q.ndim == 2 else torch.baddbmm
+        scores = scaled(q.new_empty(1).expand(*q.shape[:-1], k.shape[-2]), q, k.mT, beta=0, alpha=scale)
     if rows is not None and columns is not None:
         scores.unflatten(-1, (rows.shape[-1], -1)).add_(rows[..., None]).add_(columns[..., None, :])
-    return scores.softmax(-1) @ v
-
-
-def has_amx() -> bool:
-    """Whether this CPU multiplies tiles of bfloat16."""
-    return cpu_has("amx_tile")
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for products of bfloat16; others imitate it slowly."""
-    return cpu_has("avx512_bf16") or has_amx()
-
-
-@cache
-def cpu_has(feature: Literal["amx_tile", "avx512_bf16", "vnni"]) -> bool:
-    """Whether this CPU has such instructions, and this PyTorch knows."""
-    test = getattr(torch.cpu, f"_is_{feature}_supported", None)
-    return test is not None and test()
+    shares = scores.softmax(-1)
+    return product(shares, v) if v.ndim == 2 else shares @ v
 
 
 class LayerNorm2d(nn.Module):

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import MLP, Attention, Fuser, LayerNorm2d, attend, by_rows, infers_on_cpu
+from .layers import MLP, Attention, Fuser, LayerNorm2d, attend, by_rows
 from .positions import axial_rotations, rotate, sine_grid, sine_times
+from .processor import accumulated, infers_on_cpu, mkl_is_slow, product
 from .running import as_tensor, upload
 
 MASK_SCALE, MASK_SHIFT = 20.0, -10.0
@@ -86,20 +87,21 @@ def _gather(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The same for one object, on a CPU: (S, d), (M, d), (M, e) -> (S, e); queries are scaled already.
 
     In float32 a block of memories at a time, with the sums so far rescaled to the highest score so far, as in Milakov and
-    Gimelshein, "Online normalizer calculation for softmax". Products in bfloat16 are so fast that the rescaling costs more.
+    Gimelshein, "Online normalizer calculation for softmax". Products in bfloat16, and those of oneDNN, are so fast that the
+    rescaling costs more.
     """
-    if q.dtype != torch.float32:
-        return torch.cat([(some @ k.T).softmax(-1) @ v for some in q.split(QUERIES // 8)])
+    if q.dtype != torch.float32 or mkl_is_slow():
+        return torch.cat([product(product(some, k.T).softmax(-1), v) for some in q.split(QUERIES // 8)])
     answers = []
     for some in q.split(QUERIES):
         highest = some.new_full((len(some), 1), -torch.inf)
         total, seen = some.new_zeros(len(some), 1), some.new_zeros(len(some), v.shape[1])
         for keys, values in zip(k.split(KEYS), v.split(KEYS), strict=True):
-            scores = some @ keys.T
+            scores = product(some, keys.T)
             higher = torch.maximum(highest, scores.amax(1, keepdim=True))
             shares, faded = scores.sub_(higher).exp_(), (highest - higher).exp_()
             total.mul_(faded).add_(shares.sum(1, keepdim=True))
-            seen.mul_(faded).addmm_(shares, values)
+            seen = accumulated(seen.mul_(faded), shares, values)
             highest = higher
         answers.append(seen / total)
     return torch.cat(answers)

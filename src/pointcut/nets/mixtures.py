@@ -29,13 +29,15 @@ import torch
 from torch import Tensor, nn
 
 from .layers import Attention
+from .processor import accumulated, added, mkl_is_slow, product
 from .transformer import ImageTokens, TwoWayTransformer
 
 PRODUCTS = 64
 """Rows whose products with one another are computed together."""
 
 ASIDE = 16
-"""Floats between the rows of a mixture: cells of a power of two would else meet in the same few places of a cache."""
+"""Floats between the rows of a mixture: cells of a power of two would else meet in the same few places of a cache, unless the
+products are oneDNN's, which rearranges what it multiplies."""
 
 
 class Answers(NamedTuple):
@@ -124,10 +126,10 @@ class Mixtures(NamedTuple):
 
     def quarters(self, image: SharedCells, prompt: int, cells: int) -> Iterator[Tensor]:
         """One prompt's, after upscaling's first layer and all that is added: so many cells after so many, (n, C)."""
-        rows = self.rows[prompt] @ image.growth
+        rows = product(self.rows[prompt], image.growth)
         parts = self.scale[prompt, :, None], self.shares[prompt].T, image.grown, image.quarters
         for scale, shares, grown, more in zip(*(x.split(cells) for x in parts), strict=True):
-            yield torch.addcmul(more, torch.addmm(grown, shares, rows), scale)
+            yield torch.addcmul(more, added(grown, shares, rows), scale)
 
 
 def centred(x: Tensor) -> Tensor:
@@ -152,7 +154,7 @@ def shared_cells(transformer: TwoWayTransformer, tokens: ImageTokens, growth: Te
     of_base = [look.k_proj.weight * gain, look.v_proj.weight * gain, back2.q_proj.weight * gain]
     of_base += [later(last.k_proj.weight), later(last.v_proj.weight)]
     of_base += [out, out_later * gain, out2 * gain]
-    products = (torch.cat([*of_base, offset[None] * gain]) @ base.T).split([len(w) for w in of_base] + [1])
+    products = product(torch.cat([*of_base, offset[None] * gain]), base.T).split([len(w) for w in of_base] + [1])
 
     def split(x: Tensor) -> Tensor:
         return x.unflatten(0, (heads, -1))  # (I, ...) -> (h, d, ...)
@@ -161,14 +163,14 @@ def shared_cells(transformer: TwoWayTransformer, tokens: ImageTokens, growth: Te
     on_base, later_on_base, on_base2 = (split(2 * x) for x in products[5:8])
 
     def placed(projection: nn.Linear, fixed: Tensor) -> Tensor:
-        return split((projection.weight @ tokens.positions[0].T).add_((projection.weight @ fixed)[:, None]))
+        return split(product(projection.weight, tokens.positions[0].T).add_((projection.weight @ fixed)[:, None]))
 
     fixed, fixed2 = first.norm4.bias, second.norm4.bias
     # The keys' bias adds the same to all scores of a token: the softmax does not see it.
     asking = placed(back2.q_proj, fixed).add_(split(back2.q_proj.bias[:, None]))
     return SharedCells(
         asking=(
-            split((back.q_proj.weight @ tokens.placed[0].T).add_(back.q_proj.bias[:, None])),
+            split(product(back.q_proj.weight, tokens.placed[0].T).add_(back.q_proj.bias[:, None])),
             Met(q, asking, back2.q_proj.weight),
         ),
         keys=(
@@ -187,7 +189,7 @@ def shared_cells(transformer: TwoWayTransformer, tokens: ImageTokens, growth: Te
         lengths=(base.square().sum(1), centred(base * gain).square().sum(1)),
         offset=offset,
         offset_on_base=2 * products[-1][0],
-        grown=base @ later(growth.T).T,
+        grown=product(base, later(growth.T).T),
         quarters=(quarters + fixed2 @ growth).expand(len(base), -1).contiguous(),
         growth=growth,
     )
@@ -222,7 +224,8 @@ def transform(
 def _room(image: SharedCells, *shape: int) -> Tensor:
     """(..., S), to be filled."""
     cells = len(image.offset_on_base)
-    return image.offset_on_base.new_empty(*shape, cells + ASIDE)[..., :cells]
+    aside = 0 if mkl_is_slow() else ASIDE
+    return image.offset_on_base.new_empty(*shape, cells + aside)[..., :cells]
 
 
 def _asked(attention: Attention, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -282,14 +285,14 @@ def _share(scores: Tensor, scale: Tensor, others: Tensor) -> None:
 
 def _common(asking: Tensor, met: Met, cells: Mixtures) -> Tensor:
     """What (N, h, T, d) of the tokens have in common with the projected rows: (N, h * T, K)."""
-    rows = (cells.rows @ met.weight.T).unflatten(2, (asking.shape[1], -1)).permute(0, 2, 3, 1)  # (N, h, d, K)
+    rows = product(cells.rows, met.weight.T).unflatten(2, (asking.shape[1], -1)).permute(0, 2, 3, 1)  # (N, h, d, K)
     return (asking @ rows).flatten(1, 2)
 
 
 def _scores(asking: Tensor, with_rows: Tensor, met: Met, scale: Tensor, shares: Tensor) -> Tensor:
     """What one prompt's tokens (h, T, d) have in common with each cell, `with_rows` with its rows: (h, T, S)."""
     scores = torch.bmm(asking, met.moved)
-    scores.flatten(0, 1).addmm_(with_rows, shares).mul_(scale)
+    scores = accumulated(scores.flatten(0, 1), with_rows, shares).mul_(scale).view_as(scores)
     return scores.baddbmm_(asking, met.fixed)
 
 
@@ -301,8 +304,8 @@ def _look(attention: Attention, tokens: Tensor, keys: Met, values: Met, cells: M
     for one, with_rows, scale, shares in zip(asking, _common(asking, keys, cells), cells.scale, cells.shares, strict=True):
         share = _scores(one, with_rows, keys, scale, shares).softmax(2).mul_(scale)  # (h, T, S)
         of_base.append(torch.bmm(share, moved))
-        of_rows.append(share.flatten(0, 1) @ shares.T)  # (h * T, K)
-    rows = (cells.rows @ values.weight.T).unflatten(2, (asking.shape[1], -1)).transpose(1, 2)  # (N, h, K, d)
+        of_rows.append(product(share.flatten(0, 1), shares.T))  # (h * T, K)
+    rows = product(cells.rows, values.weight.T).unflatten(2, (asking.shape[1], -1)).transpose(1, 2)  # (N, h, K, d)
     seen = torch.stack(of_base) + torch.stack(of_rows).view(*asking.shape[:3], -1) @ rows
     return attention.out_proj(seen.transpose(1, 2).flatten(2) + values.fixed)
 
@@ -321,9 +324,11 @@ class Products:
 
     def squared(self, prompt: int, shares: Tensor) -> Tensor:
         """How much longer its cells are than the base, squared, before their scale (S,); shares: (K, S). Uses `on_base` up."""
+        squared = torch.zeros_like(self.on_base[0])
         for start, products, weights in self.parts:
-            products.addmm_(weights[prompt], shares[start:] if start else shares)
-        return self.on_base.mul_(shares).sum(0)
+            both = accumulated(products, weights[prompt], shares[start:])
+            squared += both.mul_(shares[start : start + len(both)]).sum(0)
+        return squared
 
 
 def _normalised(cells: Mixtures, squared: list[Tensor], lengths: Tensor, norm: nn.LayerNorm) -> Mixtures:

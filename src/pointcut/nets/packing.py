@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import MLP, ConvNeXtBlock
+from .processor import has_onednn
 
 ROWS_EXPECTED = 2048
 """For how many rows at a time weights are arranged; others work too."""
@@ -111,9 +112,7 @@ def narrow(module: nn.Module, dtype: torch.dtype, release: Callable[[Tensor], No
 
 def packs(weight: Tensor) -> bool:
     """Whether weights of that kind can be packed here."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
+    if weight.device.type != "cpu" or not has_onednn("_reorder_linear_weight", "_linear_pointwise"):
         return False
     if weight.dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -90,6 +90,7 @@ class Sam2(Promptable):
         if self.memory is not None:
             narrow(self.memory.memory_attention, self.encoding_dtype, release)
             if compiler is None:
+                pack(self.memory.memory_attention, release)
                 pack(self.memory.memory_encoder, release)
 
     def compile_steps(self, compiler: str) -> None:

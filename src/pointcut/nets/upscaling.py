@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .layers import LayerNorm2d
+from .processor import added, product
 
 CELLS = 1024
 """That pass all layers together on a CPU: what lies between the layers stays in its cache."""
@@ -36,8 +37,8 @@ class Upscaling(NamedTuple):
     def quarters_of_one(self, cells: Tensor, more: Tensor, together: int) -> Iterator[Tensor]:
         """The same for one prompt, `together` cells after others: (S, C), (1|S, C) -> (n, C)."""
         weight, more = linear(self.grow1), more.expand(len(cells), -1)
-        for some, added in zip(cells.split(together), more.split(together), strict=True):
-            yield _grown(some, weight, added)
+        for some, extra in zip(cells.split(together), more.split(together), strict=True):
+            yield _grown(some, weight, extra)
 
     def parts(self, quarters: Tensor, more: Tensor, masks: Tensor) -> Tensor:
         """Quarters (N, n, C) -> the logits of each cell's sixteen parts (N, K, 16n).
@@ -50,7 +51,7 @@ class Upscaling(NamedTuple):
         """The same for one prompt, some cells after others: (n, C), (4n, C/2), (K, C/8) -> (K, 16S)."""
         weight = linear(self.grow2)
         each = zip(quarters, more, strict=True)
-        return torch.cat([masks @ self._sixteenths(some, weight, added).T for some, added in each], dim=1)
+        return torch.cat([product(masks, self._sixteenths(some, weight, extra).T) for some, extra in each], dim=1)
 
     def _sixteenths(self, quarters: Tensor, weight: Tensor, more: Tensor) -> Tensor:
         """(..., n, C), the second layer's weight (C/4, C/2), and what is added to it -> (..., 16n, C/8)."""
@@ -72,5 +73,5 @@ def bias_of(grow: nn.ConvTranspose2d) -> Tensor:
 def _grown(rows: Tensor, weight: Tensor, more: Tensor) -> Tensor:
     """(N, n, C) @ (C, D) + (1|N, 1|n, D), or without N."""
     if rows.ndim == 2:  # far faster than a batch of one
-        return torch.addmm(more, rows, weight)
+        return added(more, rows, weight)
     return more + rows @ weight

@@ -55,7 +55,7 @@ class RelativeAttention(nn.Module):
         grid = q.unflatten(2, (height, width))  # (B, h, H, W, d)
         rows = torch.einsum("bnyxd,ykd->bnyxk", grid, self.rel_pos_h[distances(height, x.device)])  # (B, h, H, W, H of keys)
         columns = torch.einsum("bnyxd,xkd->bnyxk", grid, self.rel_pos_w[distances(width, x.device)])  # (B, h, H, W, W of keys)
-        if fused_is_slow(q):
+        if fused_is_slow(q, k):
             out = plain_attention(q, k, v, bias=(rows.flatten(2, 3), columns.flatten(2, 3)))
         else:
             out = self._fused(q, k, v, rows, columns)

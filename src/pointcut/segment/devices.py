@@ -13,7 +13,7 @@ from typing import get_args
 import torch
 
 from ..errors import DeviceUnavailable, InputError, MissingExtra, first_line
-from ..nets.layers import cpu_has, multiplies_bfloat16
+from ..nets.processor import cpu_has, multiplies_bfloat16
 from ..weights.specs import Precision
 
 
