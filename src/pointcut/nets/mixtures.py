@@ -129,7 +129,8 @@ class Mixtures(NamedTuple):
         rows = product(self.rows[prompt], image.growth)
         parts = self.scale[prompt, :, None], self.shares[prompt].T, image.grown, image.quarters
         for scale, shares, grown, more in zip(*(x.split(cells) for x in parts), strict=True):
-            yield torch.addcmul(more, added(grown, shares, rows), scale)
+            x = added(grown, shares, rows)
+            yield torch.addcmul(more, x, scale, out=x)
 
 
 def centred(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .layers import LayerNorm2d
-from .processor import added, product
+from .processor import added, infers_on_cpu, product
 
 CELLS = 1024
 """That pass all layers together on a CPU: what lies between the layers stays in its cache."""
@@ -55,8 +55,8 @@ class Upscaling(NamedTuple):
 
     def _sixteenths(self, quarters: Tensor, weight: Tensor, more: Tensor) -> Tensor:
         """(..., n, C), the second layer's weight (C/4, C/2), and what is added to it -> (..., 16n, C/8)."""
-        x = self.act1(self.norm.rows(quarters.reshape(*quarters.shape[:-2], -1, len(weight))))  # (..., 4n, C/4)
-        x = self.act2(_grown(x, weight, more))
+        x = _activated(self.act1, self.norm.rows(quarters.reshape(*quarters.shape[:-2], -1, len(weight))))  # (..., 4n, C/4)
+        x = _activated(self.act2, _grown(x, weight, more))
         return x.reshape(*x.shape[:-2], -1, x.shape[-1] // 4)
 
 
@@ -75,3 +75,8 @@ def _grown(rows: Tensor, weight: Tensor, more: Tensor) -> Tensor:
     if rows.ndim == 2:  # far faster than a batch of one
         return added(more, rows, weight)
     return more + rows @ weight
+
+
+def _activated(act: nn.GELU, x: Tensor) -> Tensor:
+    """In its place where that may be: a second piece of memory would push the first out of a processor's cache."""
+    return torch.ops.aten.gelu_(x) if infers_on_cpu(x) else act(x)
