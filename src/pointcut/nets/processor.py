@@ -71,24 +71,27 @@ LEAST = 10_000_000
 
 def product(x: Tensor, y: Tensor) -> Tensor:
     """(..., M, K) @ (K, N)."""
-    if _by_onednn(x, y):
-        return torch.ops.mkldnn._linear_pointwise(x, _dense(y).mT, None, "none", [], "")
-    return x @ y
+    return by_onednn(x, y) if _onednn_pays(x, y) else x @ y
+
+
+def by_onednn(x: Tensor, y: Tensor) -> Tensor:
+    """The same, by oneDNN whatever the processor."""
+    return torch.ops.mkldnn._linear_pointwise(x, _dense(y).mT, None, "none", [], "")
 
 
 def added(more: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """more (M, N) + (M, K) @ (K, N)."""
-    if _by_onednn(x, y):
+    if _onednn_pays(x, y):
         return torch.ops.mkldnn._linear_pointwise.binary(x, more, _dense(y).mT, None, "add")
     return torch.addmm(more, x, y)
 
 
 def accumulated(total: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """The same, and `total` is used up: the sum may take its place."""
-    return added(total, x, y) if _by_onednn(x, y) else total.addmm_(x, y)
+    return added(total, x, y) if _onednn_pays(x, y) else total.addmm_(x, y)
 
 
-def _by_onednn(x: Tensor, y: Tensor) -> bool:
+def _onednn_pays(x: Tensor, y: Tensor) -> bool:
     return x.dtype == torch.float32 and infers_on_cpu(x) and x.numel() * y.shape[-1] >= LEAST and mkl_is_slow()
 
 
