@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointcut.nets import layers, memory, mixtures, processor
+from pointcut.nets import layers, memory, mixtures, processor, vit
 from pointcut.segment.segmenter import Segmenter
 from pointcut.segment.session import Encoder
 
@@ -64,7 +64,8 @@ def test_what_is_added_to_stays_as_it_was(slow: bool, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("name", ["sam2", "sam1"])
 def test_networks_answer_alike_by_either(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "MANY_KEYS", 100)  # 256 cells are many, then
+    for module in (layers, vit):
+        monkeypatch.setattr(module, "MANY_KEYS", 100)  # 256 cells are many, then
     pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     rough = np.zeros((90, 120), bool)
     rough[20:60, 30:80] = True

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import MLP, LayerNorm2d, fused_is_slow, plain_attention
+from .layers import MANY_KEYS, MLP, LayerNorm2d, fused_is_slow, plain_attention
 from .windows import window_partition, window_unpartition
 
 
@@ -55,7 +55,7 @@ class RelativeAttention(nn.Module):
         grid = q.unflatten(2, (height, width))  # (B, h, H, W, d)
         rows = torch.einsum("bnyxd,ykd->bnyxk", grid, self.rel_pos_h[distances(height, x.device)])  # (B, h, H, W, H of keys)
         columns = torch.einsum("bnyxd,xkd->bnyxk", grid, self.rel_pos_w[distances(width, x.device)])  # (B, h, H, W, W of keys)
-        if fused_is_slow(q, k):
+        if k.shape[2] >= MANY_KEYS and fused_is_slow(q, k):  # in windows the bias costs as much as is gained
             out = plain_attention(q, k, v, bias=(rows.flatten(2, 3), columns.flatten(2, 3)))
         else:
             out = self._fused(q, k, v, rows, columns)
