@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .layers import MLP, Attention, Fuser, LayerNorm2d, attend, by_rows
 from .positions import axial_rotations, rotate, sine_grid, sine_times
-from .processor import accumulated, infers_on_cpu, mkl_is_slow, product
+from .processor import infers_on_cpu, mkl_is_slow, product
 from .running import as_tensor, upload
 
 MASK_SCALE, MASK_SHIFT = 20.0, -10.0
@@ -97,11 +97,11 @@ def _gather(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         highest = some.new_full((len(some), 1), -torch.inf)
         total, seen = some.new_zeros(len(some), 1), some.new_zeros(len(some), v.shape[1])
         for keys, values in zip(k.split(KEYS), v.split(KEYS), strict=True):
-            scores = product(some, keys.T)
+            scores = some @ keys.T
             higher = torch.maximum(highest, scores.amax(1, keepdim=True))
             shares, faded = scores.sub_(higher).exp_(), (highest - higher).exp_()
             total.mul_(faded).add_(shares.sum(1, keepdim=True))
-            seen = accumulated(seen.mul_(faded), shares, values)
+            seen.mul_(faded).addmm_(shares, values)
             highest = higher
         answers.append(seen / total)
     return torch.cat(answers)
