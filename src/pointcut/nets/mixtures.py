@@ -127,7 +127,10 @@ class Mixtures(NamedTuple):
     def quarters(self, image: SharedCells, prompt: int, cells: int) -> Iterator[Tensor]:
         """One prompt's, after upscaling's first layer and all that is added: so many cells after so many, (n, C)."""
         rows = product(self.rows[prompt], image.growth)
-        parts = self.scale[prompt, :, None], self.shares[prompt].T, image.grown, image.quarters
+        shares = self.shares[prompt].T
+        if mkl_is_slow():  # oneDNN would turn some rows at a time, which takes three times as long
+            shares = shares.contiguous()
+        parts = self.scale[prompt, :, None], shares, image.grown, image.quarters
         for scale, shares, grown, more in zip(*(x.split(cells) for x in parts), strict=True):
             x = added(grown, shares, rows)
             yield torch.addcmul(more, x, scale, out=x)
