@@ -92,8 +92,9 @@ def test_settled_is_as_loaded() -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_packed_layers_move_and_change_type() -> None:
-    mlp = MLP(8, 32, 8, 2, nn.GELU).requires_grad_(False)
+@pytest.mark.parametrize("activation", [nn.GELU, nn.ReLU])
+def test_packed_layers_move_and_change_type(activation: type[nn.Module]) -> None:
+    mlp = MLP(8, 32, 8, 2, activation).requires_grad_(False)
     x = torch.randn(5, 8)
     expected = mlp(x)
     holder = nn.Sequential(mlp, nn.Linear(8, 8).requires_grad_(False))

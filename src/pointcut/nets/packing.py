@@ -85,10 +85,11 @@ def pack(
     if not packs(next(module.parameters())):
         return
     for parent in list(module.modules()):
-        if isinstance(parent, MLP) and isinstance(parent.act, nn.GELU) and len(parent.layers) == 2:
+        if isinstance(parent, MLP) and len(parent.layers) == 2:
             linears = [layer for layer in parent.layers if type(layer) is nn.Linear]
-            parent.layers = nn.ModuleList(stand_in(layer, i == 0) for i, layer in enumerate(linears))
-            parent.act = nn.Identity()
+            activated = isinstance(parent.act, nn.GELU)
+            parent.layers = nn.ModuleList(stand_in(layer, activated and i == 0) for i, layer in enumerate(linears))
+            parent.act = nn.Identity() if activated else parent.act
             continue
         activated = isinstance(parent, ConvNeXtBlock)
         for name, child in parent.named_children():

@@ -18,6 +18,9 @@ from .prompts import PromptEncoder, Prompts
 SHARING = 16
 """Prompts without a mask that are answered together on a CPU: their tokens share weights, and each has 2 MB of its own."""
 
+WIDE = 1024
+"""From so many channels on, a prompt's few tokens pass a packed layer faster."""
+
 OWN_CELLS = 4 << 20
 """Bytes of cells of prompts that are answered together on a CPU, if each has its own: one of SAM's, or eight of nano's."""
 
@@ -160,6 +163,9 @@ class Promptable(nn.Module, ABC):
             pack(self.image_encoder, release)
         if self.mask_decoder.config.fuser_depth:
             pack(self.mask_decoder.prompt_fuser, release)
+        for block in self.mask_decoder.transformer.blocks:
+            if self.mask_decoder.config.mlp_width >= WIDE:
+                pack(block.mlp, release)
 
     def compile_steps(self, compiler: str) -> None:
         """What `settle` does instead of packing."""
