@@ -26,11 +26,11 @@ def _heads_of(weight: Tensor, heads: int) -> Tensor:
     return weight.unflatten(0, (heads, -1))
 
 
-def _scores(rows: Tensor, cells: Tensor) -> Tensor:
-    """(N, R, C), (1|N, S, C) -> each row's product with each cell (N, R, S)."""
-    if len(rows) == len(cells) == 1:  # far faster than a batch of one
-        return product(rows[0], cells[0].T)[None]
-    return rows @ cells.transpose(1, 2)
+def _times(x: Tensor, y: Tensor) -> Tensor:
+    """(N, R, K) @ (1|N, K, C)."""
+    if len(x) == len(y) == 1:  # far faster than a batch of one
+        return product(x[0], y[0])[None]
+    return x @ y
 
 
 def look(attention: Attention, tokens: Tensor, placed: Tensor, cells: Tensor) -> Tensor:
@@ -38,9 +38,8 @@ def look(attention: Attention, tokens: Tensor, placed: Tensor, cells: Tensor) ->
     q = attention.split(attention.q_proj(tokens))  # (N, h, T, d)
     rows = q @ _heads_of(attention.k_proj.weight, attention.heads) * q.shape[-1] ** -0.5  # (N, h, T, C)
     # The keys' bias adds the same to all of a row's scores: the softmax does not see it.
-    share = _scores(rows.flatten(1, 2), placed).softmax(-1)  # (N, R, S)
-    seen = product(share[0], cells[0])[None] if len(share) == 1 else share @ cells  # (N, R, C)
-    seen = seen.unflatten(1, rows.shape[1:3])  # (N, h, T, C)
+    share = _times(rows.flatten(1, 2), placed.mT).softmax(-1)  # (N, R, S)
+    seen = _times(share, cells).unflatten(1, rows.shape[1:3])  # (N, h, T, C)
     seen = seen @ _heads_of(attention.v_proj.weight, attention.heads).transpose(1, 2)  # (N, h, T, d)
     return attention.out_proj(seen.transpose(1, 2).flatten(2) + attention.v_proj.bias)
 
@@ -58,13 +57,13 @@ def look_back(
     scale = k.shape[-1] ** -0.5
     rows = (k @ _heads_of(attention.q_proj.weight, heads)).flatten(1, 2) * scale  # (N, R, C)
     bias = (k @ attention.q_proj.bias.view(heads, -1, 1)).flatten(1, 2) * scale  # (N, R, 1)
-    scores = _scores(rows, placed).add_(bias).unflatten(1, k.shape[1:3])  # (N, h, T, S)
+    scores = _times(rows, placed.mT).add_(bias).unflatten(1, k.shape[1:3])  # (N, h, T, S)
     if real is not None:
         scores = scores.masked_fill(~real[:, None], -torch.inf)
     share = scores.softmax(2).flatten(1, 2)  # (N, R, S): of each head's tokens
     out = attention.out_proj.weight.unflatten(1, (heads, -1)).permute(1, 2, 0)  # (h, d, C)
     # The shares of a head add up to one, so each head may carry its part of the bias.
     answers = (v @ out + attention.out_proj.bias / heads).flatten(1, 2)  # (N, R, C)
-    if len(answers) == 1:  # as in `_scores`
+    if len(answers) == 1:  # as in `_times`
         return added(cells[0], share[0].T, answers[0])[None]
     return torch.baddbmm(cells.expand(len(answers), -1, -1), share.transpose(1, 2), answers)

@@ -90,8 +90,7 @@ def _answered(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = None, colum
         scores = scaled(q.new_empty(1).expand(*q.shape[:-1], k.shape[-2]), q, k.mT, beta=0, alpha=scale)
     if rows is not None and columns is not None:
         scores.unflatten(-1, (rows.shape[-1], -1)).add_(rows[..., None]).add_(columns[..., None, :])
-    shares = scores.softmax(-1)
-    return product(shares, v) if v.ndim == 2 else shares @ v
+    return product(scores.softmax(-1), v)
 
 
 class LayerNorm2d(nn.Module):

@@ -23,6 +23,7 @@ one block's answers, K rows of a mixture.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -328,11 +329,11 @@ class Products:
 
     def squared(self, prompt: int, shares: Tensor) -> Tensor:
         """How much longer its cells are than the base, squared, before their scale (S,); shares: (K, S). Uses `on_base` up."""
-        squared = torch.zeros_like(self.on_base[0])
-        for start, products, weights in self.parts:
-            both = accumulated(products, weights[prompt], shares[start:])
-            squared += both.mul_(shares[start : start + len(both)]).sum(0)
-        return squared
+        squared = [
+            accumulated(products, weights[prompt], shares[start:]).mul_(shares[start : start + len(products)]).sum(0)
+            for start, products, weights in self.parts
+        ]
+        return reduce(torch.add, squared)
 
 
 def _normalised(cells: Mixtures, squared: list[Tensor], lengths: Tensor, norm: nn.LayerNorm) -> Mixtures:

@@ -89,7 +89,8 @@ def pack(
             linears = [layer for layer in parent.layers if type(layer) is nn.Linear]
             activated = isinstance(parent.act, nn.GELU)
             parent.layers = nn.ModuleList(stand_in(layer, activated and i == 0) for i, layer in enumerate(linears))
-            parent.act = nn.Identity() if activated else parent.act
+            if activated:
+                parent.act = nn.Identity()
             continue
         activated = isinstance(parent, ConvNeXtBlock)
         for name, child in parent.named_children():

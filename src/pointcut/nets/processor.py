@@ -70,7 +70,7 @@ LEAST = 10_000_000
 
 
 def product(x: Tensor, y: Tensor) -> Tensor:
-    """(..., M, K) @ (K, N)."""
+    """(..., M, K) @ (K, N), or whatever else `@` multiplies, as it does."""
     return by_onednn(x, y) if _onednn_pays(x, y) else x @ y
 
 
@@ -81,18 +81,22 @@ def by_onednn(x: Tensor, y: Tensor) -> Tensor:
 
 def added(more: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """more (M, N) + (M, K) @ (K, N)."""
-    if _onednn_pays(x, y):
-        return torch.ops.mkldnn._linear_pointwise.binary(x, more, _dense(y).mT, None, "add")
-    return torch.addmm(more, x, y)
+    return _added_by_onednn(more, x, y) if _onednn_pays(x, y) else torch.addmm(more, x, y)
 
 
 def accumulated(total: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """The same, and `total` is used up: the sum may take its place."""
-    return added(total, x, y) if _onednn_pays(x, y) else total.addmm_(x, y)
+    return _added_by_onednn(total, x, y) if _onednn_pays(x, y) else total.addmm_(x, y)
+
+
+def _added_by_onednn(more: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise.binary(x, more, _dense(y).mT, None, "add")
 
 
 def _onednn_pays(x: Tensor, y: Tensor) -> bool:
-    return x.dtype == torch.float32 and infers_on_cpu(x) and x.numel() * y.shape[-1] >= LEAST and mkl_is_slow()
+    if y.ndim != 2 or x.dtype != torch.float32 or not infers_on_cpu(x):
+        return False
+    return x.numel() * y.shape[1] >= LEAST and mkl_is_slow()
 
 
 def _dense(x: Tensor) -> Tensor:
