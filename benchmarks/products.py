@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from pointcut.bench import machine
+from pointcut.bench import machine, seconds
 from pointcut.nets import processor
 from pointcut.segment.devices import keep_freed_memory
 
@@ -22,13 +22,8 @@ REPEATS = 30
 
 
 def rate(multiply: Callable[[], object], operations: int) -> str:
-    """GFLOP/s at the least time of many."""
-    times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        multiply()
-        times.append(time.perf_counter() - started)
-    return f"{operations / min(times) / 1e9:.0f}"
+    """GFLOP/s, at the median of many."""
+    return f"{operations / seconds(multiply, REPEATS) / 1e9:.0f}"
 
 
 def main() -> None:
