@@ -18,10 +18,13 @@ from PIL import Image
 import pointcut
 from pointcut.errors import DeviceUnavailable, InputError, InvalidPrompt, OutputError, WeightsMismatch
 from pointcut.masks import iou
-from pointcut.segment.session import decoder_digest
+from pointcut.pixels import prompts_to_model
+from pointcut.prompts import parse_prompts
+from pointcut.segment.session import Encoder, decoder_digest
 from pointcut.weights.load import load_network
 
 from conftest import PHOTOS
+from small import small_net
 
 FACE = [(220, 150)]
 
@@ -56,6 +59,33 @@ def test_the_mask_holds_what_was_pointed_at(cat: pointcut.EncodedImage) -> None:
     x0, y0, x1, y1 = cat.segment(boxes=(150, 60, 330, 260)).boxes_xyxy[0]
     assert x0 < 240 < x1
     assert y0 < 160 < y1
+
+
+def test_a_second_look_is_the_same_prompt_with_the_first_answer_as_a_rough_mask(cat: pointcut.EncodedImage) -> None:
+    net, given = cat.net, prompts_to_model(parse_prompts(FACE, None, None, None, cat.size), cat.frame, cat.net)
+    with torch.inference_mode():
+        first = net.predict(cat.side_for_many, given, multimask=True)
+        each = [
+            net.predict(cat.side, given._replace(masks=rough[None, None].clamp(-32, 32)), multimask=False)
+            for rough in first.logits[0]
+        ]
+    cut = cat.segment(points=FACE)
+    np.testing.assert_allclose(cut.scores, [float(one.scores) for one in each], atol=1e-5)
+    np.testing.assert_allclose(cut.logits, torch.cat([one.logits[:, 0] for one in each]).clamp(-32, 32), atol=1e-3)
+    assert np.abs(cut.logits - first.logits[0].numpy()).max() > 1
+    boxes = cat.segment(boxes=[(10, 10, 400, 290), (150, 60, 330, 260)])
+    for i, box in enumerate(boxes.prompts):
+        alone = cat.segment(boxes=box.box)
+        np.testing.assert_array_equal(alone.masks[0], boxes.masks[i])
+
+
+@pytest.mark.parametrize("family", ["sam1", "sam2"])
+def test_published_models_look_once(family: str, noise: np.ndarray) -> None:
+    (photo,) = Encoder(small_net(family), family).encode([noise])
+    given = prompts_to_model(parse_prompts([(30, 20)], None, None, None, photo.size), photo.frame, photo.net)
+    with torch.inference_mode():
+        once = photo.net.predict(photo.side, given, multimask=True)
+    np.testing.assert_array_equal(photo.segment(points=[(30, 20)]).scores, once.scores[0])
 
 
 def test_segments_are_immutable(cat: pointcut.EncodedImage) -> None:

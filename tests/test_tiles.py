@@ -109,7 +109,7 @@ def test_a_click_sees_as_much_as_the_object_needs(nano: pointcut.Segmenter, scen
     image, truth = scene
     small = segment_in(nano, Whole(image), points=[(150, 135)], side=192)
     large = segment_in(nano, Whole(image), points=[(675, 380)], side=192)
-    assert (small.window.x1 - small.window.x0, large.window.x1 - large.window.x0) == (192, 768)
+    assert (small.window.x1 - small.window.x0, large.window.x1 - large.window.x0) == (192, 384)
     for found, mask in ((small, truth[0]), (large, truth[2])):
         assert max(pointcut.masks.iou(one, mask) for one in found.placed.masks) > 0.9
         np.testing.assert_array_equal(found.placed.prompts[0].points, [[150, 135]] if found is small else [[675, 380]])

@@ -17,14 +17,14 @@ from safetensors.torch import load_file, save_file
 import pointcut
 from batches import Batches, Mixture, inner_click, noisy_box
 from clips import ClipBatches
-from composites import blob, composite, random_view
+from composites import blob, composite, in_the_light_of, random_view, warped
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
 from mix import mix
-from photos import Photo, load_sets, objects_of
+from photos import VOID, Photo, load_sets, objects_of
 from pointcut.nets.convnet import ConvNet, ConvNetConfig
 from pointcut.nets.sam2 import NANO
 from pointcut.weights import specs
-from train import Trainer, begin_with, interaction_loss
+from train import Trainer, begin_with, interaction_loss, moves_from, to_look_at
 from train_memory import TAUGHT, MemoryTrainer, boxed, tracking_loss
 
 
@@ -65,6 +65,42 @@ def test_views_and_composites(data: Path) -> None:
         changed = (drawn.labels != scene.labels).any()
         assert not changed or (drawn.image != scene.image).any()
         assert set(np.unique(blob(64, rng))) <= {0, 1}
+
+
+def test_bent_and_lit_otherwise() -> None:
+    rng = np.random.default_rng(2)
+    labels = np.zeros((64, 64), np.uint8)
+    labels[20:44, 20:44] = 1
+    scene = Photo(np.repeat(labels[..., None] * np.uint8(200), 3, axis=2), labels)
+    for _ in range(10):
+        bent = warped(scene, rng)
+        assert set(np.unique(bent.labels)) <= {0, 1, VOID}
+        assert (bent.labels != labels).any()
+        inside = bent.labels == 1  # picture and labels are bent alike
+        assert bent.image[inside].mean() > 150
+        assert bent.image[bent.labels == 0].mean() < 50
+    dark = rng.integers(0, 60, (64, 64, 3), dtype=np.uint8)
+    lit = in_the_light_of(np.full((8, 8, 3), 200, np.uint8), dark, rng)
+    assert lit.dtype == np.uint8
+    assert lit.mean() > dark.mean() + 20
+
+
+def test_second_looks_before_clicks() -> None:
+    rng = np.random.default_rng(0)
+    runs = [moves_from(rng) for _ in range(400)]
+    looked = [run for run in runs if run[:2] == ["first", "again"]]
+    assert 0.4 < len(looked) / len(runs) < 0.6
+    clicks = [run[2:] if run in looked else run[1:] for run in runs]
+    assert all(set(some) <= {"click"} for some in clicks)
+    assert {len(some) for some in clicks} == set(range(6))
+
+
+def test_a_wrong_candidate_is_looked_at_but_not_pushed() -> None:
+    ious = torch.tensor([[0.5, 0.1, 0.9, 0.85]]).repeat(300, 1)
+    chosen, worth = to_look_at(ious, np.random.default_rng(0))
+    assert set(chosen.tolist()) == {1, 2, 3}
+    assert (chosen == 2).float().mean() > 0.6
+    assert torch.equal(worth, (chosen != 1).float())
 
 
 def test_batches_are_seeded_and_prompts_lie_on_their_objects(data: Path) -> None:

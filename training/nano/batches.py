@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from composites import Rng, composite, random_view, recolour, tilted, weather
+from composites import Rng, composite, in_the_light_of, random_view, recolour, tilted, warped, weather
 from photos import VOID, Photo, load_sets, objects_of
 
 
@@ -21,8 +21,8 @@ class Mixture:
     """What share of the pictures comes from where."""
 
     shares: tuple[tuple[str, float], ...] = (
-        ("coco_by_train", 0.45),
-        ("coco_person_by", 0.30),
+        ("coco_by_train", 0.50),
+        ("coco_person_by", 0.25),
         ("dsb2018_nuclei", 0.07),
         ("nuts18", 0.06),
         ("davis_tennis", 0.05),
@@ -31,8 +31,12 @@ class Mixture:
     donors: tuple[str, ...] = ("coco_by_train", "coco_person_by", "nuts18", "davis_tennis")
     composites: float = 0.5
     """The share of pictures that get things pasted over them."""
-    tilted: float = 0.3
+    tilted: float = 0.4
     """The share of photographs that are turned by some degrees."""
+    warped: float = 0.3
+    """The share that is bent."""
+    lit: float = 0.25
+    """The share that takes on the light of another."""
     least: float = 0.004
     """The smallest object asked for, as a share of the picture."""
 
@@ -109,18 +113,23 @@ class Batches(IterableDataset):
     def picture(self, rng: Rng) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         while True:
             photos = self.sets[self.names[rng.choice(len(self.names), p=self.weights)]]
-            scene = random_view(photos[rng.integers(len(photos))], self.side, rng, (0.2, 1.0))
+            scene = random_view(photos[rng.integers(len(photos))], self.side, rng, (0.25, 1.0))
             if rng.random() < self.mixture.tilted:
                 scene = tilted(scene, rng)
+            if rng.random() < self.mixture.warped:
+                scene = warped(scene, rng)
             if rng.random() < self.mixture.composites or not scene.labels.any():
                 scene = composite(scene, self.donors, self.textures, rng)
             ids = objects_of(scene, self.mixture.least)
             if ids:
                 break
         # Larger objects are asked for more often, but not in proportion: people click on what they see.
-        weight = np.array([(scene.labels == i).sum() for i in ids], np.float64) ** 0.5
+        weight = np.array([(scene.labels == i).sum() for i in ids], np.float64) ** 0.45
         chosen = rng.choice(ids, size=self.objects, replace=len(ids) < self.objects, p=weight / weight.sum())
         masks = np.stack([np.where(scene.labels == VOID, VOID, scene.labels == i).astype(np.uint8) for i in chosen])
         clicks = np.array([inner_click((m == 1).astype(np.uint8), rng) for m in masks])
         boxes = np.array([noisy_box(m == 1, rng, 0.1 if rng.random() < 0.5 else 0.02) for m in masks])
-        return weather(recolour(scene.image, rng), rng), masks, clicks, boxes
+        image = scene.image
+        if rng.random() < self.mixture.lit:
+            image = in_the_light_of(self.textures[rng.integers(len(self.textures))].image, image, rng)
+        return weather(recolour(image, rng), rng), masks, clicks, boxes

@@ -39,8 +39,32 @@ def tilted(photo: Photo, rng: Rng) -> Photo:
     return Photo(image, labels)
 
 
+def warped(photo: Photo, rng: Rng) -> Photo:
+    """A square view bent by a smooth random field, up to a few hundredths of its side: shapes that nobody photographed."""
+    side = photo.labels.shape[0]
+    cells = int(rng.integers(3, 7))
+    amount = rng.uniform(0.01, 0.05) * side
+    across, down = (rng.normal(0, amount, (cells, cells)).astype(np.float32) for _ in range(2))
+    across, down = (cv2.resize(field, (side, side), interpolation=cv2.INTER_CUBIC) for field in (across, down))
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
+    x, y = x + across, y + down
+    image = cv2.remap(photo.image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    labels = cv2.remap(photo.labels, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=VOID)
+    return Photo(image, labels)
+
+
+def in_the_light_of(other: np.ndarray, image: np.ndarray, rng: Rng) -> np.ndarray:
+    """A picture with the mean and spread of another's colours, by a random share: (H, W, 3) uint8 -> the same."""
+    x = image.astype(np.float32)
+    mean, spread = x.mean((0, 1)), x.std((0, 1)) + 8
+    aim, wide = other.mean((0, 1)), other.std((0, 1)) + 8
+    share = rng.uniform(0.3, 1.0)
+    moved = (x - mean) * np.clip(wide / spread, 0.4, 2.0) + aim
+    return np.clip(x * (1 - share) + moved * share, 0, 255).astype(np.uint8)
+
+
 def recolour(image: np.ndarray, rng: Rng, strength: float = 1.0) -> np.ndarray:
-    """Brightness, contrast, saturation, colour cast, sometimes grey: (H, W, 3) uint8 -> the same."""
+    """Brightness, contrast, saturation, colour cast, gamma, sometimes grey, or other channels: (H, W, 3) uint8 -> the same."""
     x = image.astype(np.float32)
     grey = x.mean(axis=2, keepdims=True)
     x = grey + (x - grey) * rng.uniform(1 - 0.6 * strength, 1 + 0.5 * strength)
@@ -50,7 +74,12 @@ def recolour(image: np.ndarray, rng: Rng, strength: float = 1.0) -> np.ndarray:
     x = x * (1 + rng.uniform(-0.15, 0.15, 3).astype(np.float32) * strength) + rng.uniform(-30, 30) * strength
     if rng.random() < 0.05:
         x = 255 - x
-    return np.clip(x, 0, 255).astype(np.uint8)
+    x = np.clip(x, 0, 255)
+    if rng.random() < 0.3:
+        x = 255 * (x / 255) ** np.exp(rng.uniform(-0.5, 0.5))
+    if rng.random() < 0.1:
+        x = x[..., rng.permutation(3)]
+    return x.astype(np.uint8)
 
 
 def weather(image: np.ndarray, rng: Rng) -> np.ndarray:

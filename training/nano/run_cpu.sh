@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains the built-in model on a CPU, in five legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
-# an AMD EPYC, mostly shared with other work; its memory in 43, 23, 12, 12 and 14 more. Cost: one laptop, ten hours. Seeds 20261120 to
-# 20261130. The shipped weights got the trunk's way up in the fourth leg; made again by this file they have it from the first.
+# Trains the built-in model on a CPU, in six legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
+# an AMD EPYC, 116 on 2 of a newer one, mostly shared with other work; its memory in 43, 23, 12, 12, 14 and 25 more. Cost: one laptop,
+# twelve hours. Seeds 20261120 to 20261130, 20261205 and 20261206. The shipped weights got the trunk's way up in the fourth leg; made again by this file they have it from the first.
 # Stop it at any time and start it again: it goes on where its last save (every two minutes) was.
 #   DATA=folder of training sets   OUT=folder of the run
 set -euo pipefail
@@ -24,11 +24,15 @@ PYTHON=${PYTHON:-.venv/bin/python}
 # The fifth sees its photographs turned and recoloured more (README.md), and half of its pictures are composites again: 2,870 steps.
 "$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/fifth" --device cpu --start-from "$OUT/fourth/nano.safetensors" \
   --optimiser muon --lr 7e-4 --seed 20261128 --phase 384:10:60:0.5 --phase 512:6:50:0.35 "$@"
-# What is shipped lies between the last two legs (README.md).
-"$PYTHON" training/nano/mix.py "$OUT/fourth/nano.safetensors" "$OUT/fifth/nano.safetensors" --share 0.6 --out "$OUT/mixed/nano.safetensors"
+# The next begins between the last two (README.md), and is taught to look at its answers again.
+"$PYTHON" training/nano/mix.py "$OUT/fourth/nano.safetensors" "$OUT/fifth/nano.safetensors" --share 0.6 --out "$OUT/between/nano.safetensors"
+"$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/seventh" --device cpu --start-from "$OUT/between/nano.safetensors" \
+  --optimiser muon --lr 7e-4 --seed 20261205 --phase 384:10:72:0.45 --phase 512:6:44:0.3 "$@"
+# What is shipped lies between its beginning and its end.
+"$PYTHON" training/nano/mix.py "$OUT/between/nano.safetensors" "$OUT/seventh/nano.safetensors" --share 0.7 --out "$OUT/mixed/nano.safetensors"
 # The memory for tracking comes last, with the image network frozen: 26 minutes on small clips, then 17 on larger ones; and 23 more
 # on clips in which objects leave. The shipped weights got the first 43 over the second leg's image network, the next 23 over the
-# third's, twelve each over the fourth's and the fifth's, and fourteen over what was mixed of these.
+# third's, twelve each over the fourth's and the fifth's, fourteen over what was mixed of these, and 25 over what is shipped.
 CLIPS=("$PYTHON" training/nano/train_memory.py --data "$DATA" --device cpu)
 "${CLIPS[@]}" --out "$OUT/memory-first" --start-from "$OUT/mixed/nano.safetensors" --side 256 --clips 6 --frames 4 --minutes 26 --lr 1e-3
 "${CLIPS[@]}" --out "$OUT/memory-second" --start-from "$OUT/memory-first/nano.safetensors" --side 384 --clips 4 --frames 5 \
@@ -39,6 +43,8 @@ CLIPS=("$PYTHON" training/nano/train_memory.py --data "$DATA" --device cpu)
   --minutes 12 --lr 5e-4 --seed 20261127
 "${CLIPS[@]}" --out "$OUT/memory-fifth" --start-from "$OUT/memory-fourth/nano.safetensors" --side 384 --clips 4 --frames 5 \
   --minutes 12 --lr 5e-4 --seed 20261129
-"${CLIPS[@]}" --out "$OUT/memory" --start-from "$OUT/memory-fifth/nano.safetensors" --side 384 --clips 4 --frames 5 \
+"${CLIPS[@]}" --out "$OUT/memory-sixth" --start-from "$OUT/memory-fifth/nano.safetensors" --side 384 --clips 4 --frames 5 \
   --minutes 14 --lr 5e-4 --seed 20261130
+"${CLIPS[@]}" --out "$OUT/memory" --start-from "$OUT/memory-sixth/nano.safetensors" --side 384 --clips 4 --frames 5 \
+  --minutes 25 --lr 6e-4 --seed 20261206
 "$PYTHON" training/nano/export.py "$OUT/memory"

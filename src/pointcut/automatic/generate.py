@@ -300,13 +300,11 @@ def _candidates(view: View, points: np.ndarray, config: AutomaticConfig) -> tupl
     labels = torch.full(xy.shape[:2], FOREGROUND, device=device)
     limit = config.pred_iou_thresh if config.pred_iou_thresh > 0 else -torch.inf
     if config.use_m2m or not config.multimask_output:
-        answer = net.predict(view.side, Prompts(xy, labels), config.multimask_output)
-        rows = torch.arange(len(points), device=device).repeat_interleave(answer.scores.shape[1])
+        prompts = Prompts(xy, labels)
+        answer = net.predict(view.side, prompts, config.multimask_output)
         if config.use_m2m:
-            rough = answer.logits.flatten(0, 1)[:, None]
-            if net.logit_limit is not None:
-                rough = rough.clamp(-net.logit_limit, net.logit_limit)
-            answer = net.predict(view.side, Prompts(xy[rows], labels[rows], masks=rough), multimask=False)
+            answer = net.refine(view.side, prompts, answer)
+        rows = torch.arange(len(points), device=device).repeat_interleave(answer.scores.shape[1])
         good = (answer.scores.flatten() > limit).nonzero()[:, 0]
         return answer.logits.flatten(0, 1)[good], answer.scores.flatten()[good], rows[good]
     return net.good_candidates(view.side, Prompts(xy, labels), limit)

@@ -188,9 +188,7 @@ class SAM2ImagePredictor:
         parts = (None if x is None else x.to(encoded.device) for x in (point_coords, point_labels, flat, mask_input))
         answer = encoded.decode(Prompts(*parts), multimask_output)
         masks = encoded.masks_of(self._cleaned(answer.logits))
-        limit = self.model.logit_limit
-        low_res = answer.logits if limit is None else answer.logits.clamp(-limit, limit)
-        return masks if return_logits else masks > self.mask_threshold, answer.scores, low_res
+        return masks if return_logits else masks > self.mask_threshold, answer.scores, self.model.limited(answer.logits)
 
     def _cleaned(self, logits: Tensor) -> Tensor:
         """Fills small holes and drops small islands at low resolution, as the reference does where it has CUDA."""

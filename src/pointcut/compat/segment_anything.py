@@ -225,9 +225,7 @@ class SamPredictor:
         parts = (None if x is None else x.to(encoded.device) for x in (point_coords, point_labels, boxes, mask_input))
         answer = encoded.decode(Prompts(*parts), multimask_output)
         masks = encoded.masks_of(answer.logits)
-        limit = self.model.logit_limit
-        low_res = answer.logits if limit is None else answer.logits.clamp(-limit, limit)
-        return masks if return_logits else masks > 0, answer.scores, low_res
+        return masks if return_logits else masks > 0, answer.scores, self.model.limited(answer.logits)
 
     def get_image_embedding(self) -> Tensor:
         """1xCxHxW."""

@@ -121,6 +121,8 @@ class DecoderConfig:
     """Whether an unstable single mask gives way to the best of three (SAM 2's `dynamic_multimask_via_stability`)."""
     fuser_depth: int = 0
     """ConvNeXt blocks over the cells between dense prompt and transformer; none in the published models."""
+    second_look: bool = False
+    """Whether answers go in again, as rough masks, before they are given (`Promptable.answer`); not in the published models."""
 
 
 class MaskDecoder(nn.Module):

@@ -77,6 +77,27 @@ class Promptable(nn.Module, ABC):
         image, sparse = self.prompted(image, prompts)
         return self.mask_decoder.masks(image, self.mask_decoder.decode(image, sparse), multimask)
 
+    def answer(self, image: ImageSide, prompts: Prompts, multimask: bool) -> Masks:
+        """What a person gets: `predict`, and a second look where that pays."""
+        masks = self.predict(image, prompts, multimask)
+        return self.refine(image, prompts, masks) if self.looks_again(prompts) else masks
+
+    def looks_again(self, prompts: Prompts) -> bool:
+        """Whether answers to them get a second look: the decoder was taught so, and no rough mask was given."""
+        return self.mask_decoder.config.second_look and prompts.masks is None
+
+    def refine(self, image: ImageSide, prompts: Prompts, masks: Masks) -> Masks:
+        """Looks again: each mask (N, K) goes in as a rough one, with the prompt that it answers, and comes back as one."""
+        rough = self.limited(masks.logits).flatten(0, 1)[:, None]
+        count = masks.scores.shape[1]
+        again = self.predict(image, prompts.repeated(count)._replace(masks=rough), multimask=False)
+        logits, scores, tokens = (x.view_as(old) for x, old in zip(again[:3], masks[:3], strict=True))
+        return Masks(logits, scores, tokens, masks.object_score)
+
+    def limited(self, logits: Tensor) -> Tensor:
+        """Low-resolution logits as they are handed out, and fed back."""
+        return logits if self.logit_limit is None else logits.clamp(-self.logit_limit, self.logit_limit)
+
     def for_many(self, image: ImageSide) -> ImageSide:
         """The same image, with what pays for more than a few prompts."""
         if not self.on_cpu or not self.mask_decoder.config.fuser_depth:

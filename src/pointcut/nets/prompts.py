@@ -44,6 +44,10 @@ class Prompts(NamedTuple):
     def clicks_alone(self) -> bool:
         return self.boxes is None and self.masks is None
 
+    def repeated(self, count: int) -> Prompts:
+        """Each of them so many times, one after another."""
+        return Prompts(*(None if x is None else x.repeat_interleave(count, dim=0) for x in self))
+
     def split(self, count: int) -> Iterator[Prompts]:
         """So many at a time."""
         for i in range(0, self.rows, count):
@@ -174,9 +178,10 @@ def draw_prompts(prompts: Prompts, side: int, input_size: int, device: torch.dev
         unit = (prompts.points.float() + 0.5) / input_size  # (N, T, 2)
         bump_x = torch.exp(-0.5 * ((centre - unit[..., :1]) / radius) ** 2)  # (N, T, side)
         bump_y = torch.exp(-0.5 * ((centre - unit[..., 1:]) / radius) ** 2)
-        bumps = bump_y[..., :, None] * bump_x[..., None, :]  # (N, T, side, side)
         for channel, label in enumerate((FOREGROUND, BACKGROUND)):
-            maps[:, channel] = (bumps * (prompts.labels == label)[..., None, None]).amax(dim=1)
+            own = bump_y * (prompts.labels == label)[..., None]
+            bumps = own[..., :, None] * bump_x[..., None, :]  # (N, T, side, side)
+            maps[:, channel] = bumps.amax(dim=1) if bumps.shape[1] > 1 else bumps[:, 0]
     if prompts.boxes is not None:
         x0, y0, x1, y1 = (prompts.boxes.float() / input_size).unbind(-1)  # (N,) each
         cell = 1 / side  # a border cell counts by its share

@@ -53,7 +53,9 @@ LARGE_2_0 = replace(LARGE_2_1, memory=_MEMORY_2_0)
 NANO = Sam2Config(
     trunk=ConvNetConfig(widths=(32, 64, 128, 256), stages=(2, 2, 3, 2), rises=(1, 2, 2)),
     prompts=PromptConfig(width=128, mask_channels=32, drawn=True),
-    decoder=DecoderConfig(128, heads=4, mlp_width=512, iou_head_width=128, stability_fallback=False, fuser_depth=2),
+    decoder=DecoderConfig(
+        128, heads=4, mlp_width=512, iou_head_width=128, stability_fallback=False, fuser_depth=2, second_look=True
+    ),
     memory=MemoryConfig(width=128, memory_width=32, attention_depth=2, mlp_width=512),
     input_size=512,
 )

@@ -200,7 +200,7 @@ class EncodedImage:
     def decode(self, prompts: Prompts, multimask: bool) -> Masks:
         """The tensor-level call under `segment`: prompts in pixels of the model's square -> low-resolution masks."""
         with inference(self.net.device):
-            return self.net.predict(self._side_for(prompts), prompts, multimask)
+            return self.net.answer(self._side_for(prompts), prompts, multimask)
 
     @cached_property
     def side_for_many(self) -> ImageSide:
@@ -252,13 +252,13 @@ class EncodedImage:
 
     def _pack(self, masks: Masks, rows: list[int]) -> dict[str, np.ndarray]:
         """Masks of some objects as the flat fields of `Segments`."""
-        logits, limit = masks.logits, self.net.logit_limit
+        logits = masks.logits
         count = logits.shape[1]
         height, width = self._low_res(logits)
         fields = {
             "scores": masks.scores.flatten(0, 1),
             "stability": stability(logits[..., :height, :width], offset=1.0).flatten(0, 1),
-            "logits": (logits if limit is None else logits.clamp(-limit, limit)).flatten(0, 1),
+            "logits": self.net.limited(logits).flatten(0, 1),
         }
         if masks.object_score is not None:
             fields["object_scores"] = masks.object_score[:, 0].repeat_interleave(count)

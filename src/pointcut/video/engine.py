@@ -90,11 +90,14 @@ class Engine:
             seen = self._recollected(frame, self._recalled(bank, index, frames, backwards), frames)
             embedding = self.memory.recall(self.memory.begin(frame.features.embedding), frame.grid, seen)
         if previous is not None:
-            limit = self.net.logit_limit or 0.0
-            prompts = prompts._replace(masks=previous.logits.clamp(-limit, limit))
+            prompts = prompts._replace(masks=self.net.limited(previous.logits))
         points = 0 if prompts.points is None else prompts.points.shape[1]
         points += 0 if prompts.boxes is None else 2
-        return FrameMemory(*self.net.find(frame, embedding, prompts, multimask=points <= 1))
+        found = self.net.find(frame, embedding, prompts, multimask=points <= 1)
+        if self.net.looks_again(prompts):
+            again = prompts._replace(masks=self.net.limited(found.logits))
+            found = self.net.find(frame, embedding, again, multimask=False)
+        return FrameMemory(*found)
 
     @inferring
     def answer_mask(self, frame: ImageSide, mask: Tensor) -> FrameMemory:
