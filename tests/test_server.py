@@ -192,6 +192,7 @@ def test_about_itself(http: httpx.Client, handle: str) -> None:
     (model,) = http.get("/v1/models").json()["models"]
     assert (model["name"], model["family"], model["video"], model["encoding"]) == ("nano", "SAM 2", True, "float32")
     assert model["parameters"] == sum(p.numel() for p in Sam2(NANO).parameters()), "packed layers count"
+    assert http.post(f"/v1/images/{handle}/segment", json={"points": [[220, 150]]}).status_code == 200
     figures = http.get("/metrics").text
     assert 'pointcut_requests_total{method="POST",route="/v1/images",status="201"}' in figures
     assert 'pointcut_lane_tasks_total{lane="click"}' in figures
