@@ -217,6 +217,7 @@ def compared(want: Any, got: Any) -> dict[str, Any]:
     return masks | {
         "pixels": int((want.masks != got.masks).sum()),
         "logits": float(np.abs(want.logits - got.logits).max(initial=0) / max(1e-6, want.logits.std())),
+        "16 bits": float(np.spacing(np.float16(np.abs(want.logits).max(initial=0))) / max(1e-6, want.logits.std())),
         "scores": float(np.abs(want.scores - got.scores).max(initial=0)),
     }
 

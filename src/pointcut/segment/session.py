@@ -152,7 +152,8 @@ class EncodedImage:
     def preview(
         self, points: PointsLike | None = None, labels: PointsLike | None = None, boxes: ArrayLike | None = None
     ) -> Preview:
-        """One object's best mask at low resolution, for hovering: nothing is enlarged, and one candidate is drawn.
+        """One object's best mask at low resolution, for hovering: nothing is enlarged, one candidate is drawn, and `nano`
+        does not look twice.
 
         Takes points, labels and a box of one object, as `segment` does. Raises InvalidPrompt.
         """
