@@ -41,8 +41,8 @@ def test_the_same_answers(told: Told) -> None:
         want, got = one["masks"]
         assert want == got > 0, step
         assert one["pixels"] <= 2 * want, step  # pixels that lie on the threshold
-        # automatic ones are told in 16 bits: a difference in the last float32 bits may round to the next of them
-        assert one["logits"] < 2e-3 + (one["16 bits"] if step.startswith("everything") else 0), step
+        # automatic ones are told in 16 bits: a difference in the last float32 bits may round to the next of them, no farther
+        assert one["logits"] < 2e-3 or (step.startswith("everything") and one["logits"] <= one["16 bits"]), step
         assert one["scores"] < 1e-5, step
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Trains the built-in model on a CPU, in six legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
 # an AMD EPYC, 116 on 2 of a newer one, mostly shared with other work; its memory in 43, 23, 12, 12, 14 and 25 more. Cost: one laptop,
-# twelve hours. Seeds 20261120 to 20261130, 20261205 and 20261206. The shipped weights got the trunk's way up in the fourth leg; made again by this file they have it from the first.
+# twelve hours. Seeds 20261120 to 20261130, 20261205 and 20261206. The shipped weights got the trunk's way up in the fourth leg, and bent
+# pictures and second looks in the last; made again by this file they have all of it from the first.
 # Stop it at any time and start it again: it goes on where its last save (every two minutes) was.
 #   DATA=folder of training sets   OUT=folder of the run
 set -euo pipefail

@@ -272,7 +272,7 @@ def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator) -> tuple
             chosen, worth = to_look_at(ious, rng)
         elif ambiguous:
             chosen = 1 + scores[:, 1:].argmax(1)
-        previous = logits.detach().float()[torch.arange(len(chosen)), chosen][:, None].clamp(-32, 32)
+        previous = net.limited(logits.detach().float()[torch.arange(len(chosen)), chosen][:, None])
         if not again:
             xy, label = corrective_clicks(previous[:, 0], target)
             points = xy if points is None else torch.cat([points, xy], dim=1)

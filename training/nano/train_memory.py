@@ -188,10 +188,11 @@ def tracking_loss(net: Sam2, memory: Memory, clips: Clips, rng: np.random.Genera
         known = first
     else:
         said = clicked(clips) if told < 0.85 else boxed(first)
-        logits, scores, token, presence = candidates(net, net.unremembered(bare), said, [1, 2, 3])
+        alone = net.unremembered(bare)
+        logits, scores, token, presence = candidates(net, alone, said, [1, 2, 3])
         loss = loss + 0.3 * F.softplus(-presence).mean()  # what is pointed at is there
         logits, _ = best_of(logits, scores, token)
-        logits, _, token, _ = candidates(net, net.unremembered(bare), said._replace(masks=net.limited(logits)), [0])
+        logits, _, token, _ = candidates(net, alone, said._replace(masks=net.limited(logits)), [0])
         known = at_full_size(logits, clips.images.shape[-1]).sigmoid() if rng.random() < 0.5 else first
     bank = [memory.remember(bare.embedding, known, there)]
     pointers = [memory.pointer(token[:, 0], there)]

@@ -298,16 +298,16 @@ def _candidates(view: View, points: np.ndarray, config: AutomaticConfig) -> tupl
     net, device = view.net, view.net.device
     xy = upload(view.frame.points_to_model(points), device)[:, None]  # (N, 1, 2)
     labels = torch.full(xy.shape[:2], FOREGROUND, device=device)
+    prompts = Prompts(xy, labels)
     limit = config.pred_iou_thresh if config.pred_iou_thresh > 0 else -torch.inf
     if config.use_m2m or not config.multimask_output:
-        prompts = Prompts(xy, labels)
         answer = net.predict(view.side, prompts, config.multimask_output)
         if config.use_m2m:
             answer = net.refine(view.side, prompts, answer)
         rows = torch.arange(len(points), device=device).repeat_interleave(answer.scores.shape[1])
         good = (answer.scores.flatten() > limit).nonzero()[:, 0]
         return answer.logits.flatten(0, 1)[good], answer.scores.flatten()[good], rows[good]
-    return net.good_candidates(view.side, Prompts(xy, labels), limit)
+    return net.good_candidates(view.side, prompts, limit)
 
 
 def _cut_off(boxes: np.ndarray, crop: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
