@@ -17,15 +17,16 @@ from safetensors.torch import load_file, save_file
 import pointcut
 from batches import Batches, Mixture, inner_click, noisy_box
 from clips import ClipBatches
-from composites import blob, composite, in_the_light_of, random_view, warped
+from composites import Donors, blob, composite, cutout, in_the_light_of, random_view, warped
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
 from mix import mix
-from photos import VOID, Photo, load_sets, objects_of
+from photos import VOID, Photo, load_sets, objects_of, scenes_of
 from pointcut.nets.convnet import ConvNet, ConvNetConfig
 from pointcut.nets.sam2 import NANO
 from pointcut.weights import specs
+from stamps import is_photographed, main as copy_stamps
 from train import Trainer, begin_with, interaction_loss, moves_from, to_look_at
-from train_memory import TAUGHT, MemoryTrainer, boxed, tracking_loss
+from train_memory import TAUGHT, MemoryTrainer, boxed, long_ago, tracking_loss
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +57,63 @@ def test_sets(data: Path) -> None:
 
 def test_views_and_composites(data: Path) -> None:
     sets, rng = load_sets(data), np.random.default_rng(1)
+    donors = Donors(sets, (("objects", 1.0),))
     for _ in range(20):
         scene = random_view(sets["objects"][0], 64, rng, (0.2, 1.0))
-        drawn = composite(scene, sets["objects"], sets["textures"], rng)
+        drawn = composite(scene, donors, sets["textures"], rng)
         assert drawn.image.shape == (64, 64, 3)
         assert drawn.image.dtype == np.uint8
         assert drawn.labels.shape == (64, 64)
         changed = (drawn.labels != scene.labels).any()
         assert not changed or (drawn.image != scene.image).any()
         assert set(np.unique(blob(64, rng))) <= {0, 1}
+
+
+@pytest.fixture
+def stamps(tmp_path: Path) -> Path:
+    """A folder with a photographed cut-out, a drawn one, one too small, one of glass, and one without transparency."""
+    rng, folder = np.random.default_rng(3), tmp_path / "stamps" / "animals"
+    folder.mkdir(parents=True)
+    disc = np.hypot(*(np.mgrid[0:120, 0:120] - 60)) < 50
+
+    def save(name: str, colours: np.ndarray, alpha: np.ndarray) -> None:
+        Image.fromarray(np.dstack([colours, alpha.astype(np.uint8)])).save(folder / f"{name}.png")
+
+    noise = rng.integers(100, 200, (120, 120, 3), dtype=np.uint8) * disc[..., None]  # black around it, as stamps are
+    save("newt", noise, disc * 255)
+    save("letter", np.full((120, 120, 3), 90, np.uint8), disc * 255)
+    save("small", noise[40:90, 40:90], disc[40:90, 40:90] * 255)
+    save("smoke", noise, np.where(disc, 140, 0))
+    Image.fromarray(noise).save(folder / "whole.png")
+    return tmp_path / "stamps"
+
+
+def test_stamps_that_are_photographs_of_one_thing(
+    stamps: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = [path.stem for path in sorted(stamps.rglob("*.png")) if is_photographed(path)]
+    assert kept == ["newt"]
+    monkeypatch.setattr("sys.argv", ["stamps.py", str(stamps), "--out", str(tmp_path / "data" / "stamps")])
+    copy_stamps()
+    assert "1 of 5 stamps are photographs" in capsys.readouterr().out
+    sets = load_sets(tmp_path / "data") | load_sets(data)
+    (newt,) = sets["stamps"]
+    assert newt.cut_out
+    assert objects_of(newt, 0.01) == [1]
+    assert newt.image.min() >= 100, "its own colours go on around it, not the black of what is transparent"
+    assert not any(photo is newt for photo in scenes_of(sets))
+    assert len(scenes_of(sets)) == 5
+
+
+def test_donors_are_drawn_by_their_set_s_share(data: Path) -> None:
+    rng, labels = np.random.default_rng(4), np.ones((20, 20), np.uint8)
+    few, many, none = (Photo(np.full((20, 20, 3), i, np.uint8), labels * (i < 2)) for i in range(3))
+    donors = Donors({"few": [few], "many": [many] * 50, "none": [none]}, (("few", 0.8), ("many", 0.2), ("none", 5.0), ("gone", 9.0)))
+    drawn = [donors.one(rng) for _ in range(300)]
+    assert not any(photo is none for photo in drawn)
+    assert 0.7 < sum(photo is few for photo in drawn) / 300 < 0.9
+    assert Donors({"other": [few]}, (("gone", 1.0),)).one(rng) is few
+    assert cutout(Donors({"none": [none]}, ()), 32, rng) is None
 
 
 def test_bent_and_lit_otherwise() -> None:
@@ -263,6 +312,14 @@ def test_boxes_of_masks() -> None:
     boxes = boxed(masks).boxes
     assert boxes is not None
     assert boxes.tolist() == [[5, 3, 12, 7], [0, 0, 1, 16]]
+
+
+def test_a_clip_s_beginning_may_be_long_ago() -> None:
+    rng = np.random.default_rng(0)
+    told = [long_ago(rng) for _ in range(400)]
+    assert 0.4 < sum(since == 0 for since, _ in told) / 400 < 0.6
+    assert 45 < max(since for since, _ in told) < 60
+    assert {apart for _, apart in told} == {1, 2}
 
 
 def test_memory_is_taught_over_a_frozen_network(data: Path, tmp_path: Path) -> None:

@@ -12,8 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from composites import Rng, composite, in_the_light_of, random_view, recolour, tilted, warped, weather
-from photos import VOID, Photo, load_sets, objects_of
+from composites import Donors, Rng, composite, in_the_light_of, random_view, recolour, tilted, warped, weather
+from photos import VOID, load_sets, objects_of, scenes_of
+
+
+DONORS = (("coco_by_train", 0.35), ("coco_person_by", 0.14), ("stamps", 0.42), ("nuts18", 0.05), ("davis_tennis", 0.04))
+"""What share of the objects that are pasted comes from where."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Mixture:
         ("davis_tennis", 0.05),
         ("unlabelled_textures", 0.07),
     )
-    donors: tuple[str, ...] = ("coco_by_train", "coco_person_by", "nuts18", "davis_tennis")
+    donors: tuple[tuple[str, float], ...] = DONORS
     composites: float = 0.5
     """The share of pictures that get things pasted over them."""
     tilted: float = 0.4
@@ -86,12 +90,11 @@ class Batches(IterableDataset):
         self.side, self.pictures, self.objects, self.seed, self.mixture = side, pictures, objects, seed, mixture
         shares = [(name, share) for name, share in mixture.shares if name in self.sets]
         if not shares:
-            shares = [(name, 1.0) for name in self.sets]
+            shares = [(name, 1.0) for name, photos in self.sets.items() if not photos[0].cut_out]
         self.names = [name for name, _ in shares]
         self.weights = np.array([share for _, share in shares]) / sum(share for _, share in shares)
-        donor_sets = [name for name in mixture.donors if name in self.sets] or self.names
-        self.donors: list[Photo] = [photo for name in donor_sets for photo in self.sets[name] if objects_of(photo, 0.01)]
-        self.textures: list[Photo] = [photo for photos in self.sets.values() for photo in photos]
+        self.donors = Donors(self.sets, mixture.donors)
+        self.textures = scenes_of(self.sets)
 
     def __iter__(self):
         cv2.setNumThreads(1)

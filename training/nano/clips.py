@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from batches import inner_click
-from composites import Rng, blob, cutout, paste, random_view, recolour, texture, weather
-from photos import VOID, Photo, load_sets, objects_of
+from batches import DONORS, inner_click
+from composites import Donors, Rng, blob, cutout, paste, random_view, recolour, texture, weather
+from photos import VOID, Photo, load_sets, objects_of, scenes_of
 
 REAL = "davis_tennis"
 """The set whose pictures are the frames of one film, in order."""
@@ -103,8 +103,8 @@ class ClipBatches(IterableDataset):
         """Shares: of clips that are `real`, of things that are `away` for a while, of clips with a `cut` to another scene."""
         sets = load_sets(root)
         self.film = sets.pop(REAL, [])
-        self.scenes = [photo for photos in sets.values() for photo in photos]
-        self.donors = [photo for photo in self.scenes if objects_of(photo, 0.01)]
+        self.scenes = scenes_of(sets)
+        self.donors = Donors(sets, DONORS)
         self.side, self.clips, self.frames, self.seed = side, clips, frames, seed
         self.real = real if len(self.film) >= 3 * frames else 0.0
         self.away, self.cut = away, cut

@@ -14,6 +14,24 @@ from photos import VOID, Photo, objects_of
 Rng = np.random.Generator
 
 
+class Donors:
+    """The photographs that objects are cut out of; a set is drawn by its share, whatever it holds."""
+
+    def __init__(self, sets: dict[str, list[Photo]], shares: tuple[tuple[str, float], ...]) -> None:
+        """Sets without a share give nothing, unless there are no others."""
+        having = {name: [p for p in photos if objects_of(p, 0.01)] for name, photos in sets.items()}
+        drawn = [(having[name], share) for name, share in shares if having.get(name)]
+        drawn = drawn or [(photos, 1.0) for photos in having.values() if photos]
+        self.sets = [photos for photos, _ in drawn]
+        self.odds = np.array([share for _, share in drawn]) / sum(share for _, share in drawn)
+
+    def one(self, rng: Rng) -> Photo | None:
+        if not self.sets:
+            return None
+        photos = self.sets[rng.choice(len(self.sets), p=self.odds)]
+        return photos[rng.integers(len(photos))]
+
+
 def random_view(photo: Photo, side: int, rng: Rng, zoom: tuple[float, float]) -> Photo:
     """A random crop, stretched to the square that the network sees, perhaps mirrored."""
     height, width = photo.labels.shape
@@ -136,12 +154,12 @@ def texture(textures: list[Photo], side: int, rng: Rng) -> np.ndarray:
     return np.rot90(plain, int(rng.integers(4))).astype(np.uint8)
 
 
-def cutout(donors: list[Photo], side: int, rng: Rng) -> tuple[np.ndarray, np.ndarray] | None:
+def cutout(donors: Donors, side: int, rng: Rng) -> tuple[np.ndarray, np.ndarray] | None:
     """An object of another photograph, turned, scaled and moved: its picture and its mask, on the square."""
-    donor = donors[rng.integers(len(donors))]
-    ids = objects_of(donor, 0.01)
-    if not ids:
+    donor = donors.one(rng)
+    if donor is None:
         return None
+    ids = objects_of(donor, 0.01)
     mask = (donor.labels == rng.choice(ids)).astype(np.uint8)
     ys, xs = np.nonzero(mask)
     extent = max(np.ptp(xs), np.ptp(ys)) + 1
@@ -151,7 +169,7 @@ def cutout(donors: list[Photo], side: int, rng: Rng) -> tuple[np.ndarray, np.nda
         matrix[:, 0] *= -1
     target = rng.uniform(0.15, 0.85, 2) * side
     matrix[:, 2] += target - matrix @ np.array([xs.mean(), ys.mean(), 1])
-    image = cv2.warpAffine(donor.image, matrix, (side, side), flags=cv2.INTER_LINEAR)
+    image = cv2.warpAffine(donor.image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return recolour(image, rng, 0.6), cv2.warpAffine(mask, matrix, (side, side), flags=cv2.INTER_NEAREST)
 
 
@@ -169,7 +187,7 @@ def paste(scene: Photo, image: np.ndarray, mask: np.ndarray, label: int, rng: Rn
     return Photo(canvas.astype(np.uint8), labels)
 
 
-def composite(scene: Photo, donors: list[Photo], textures: list[Photo], rng: Rng) -> Photo:
+def composite(scene: Photo, donors: Donors, textures: list[Photo], rng: Rng) -> Photo:
     """A scene with one to five things pasted over it; what they leave visible of labelled objects keeps its label."""
     side = scene.labels.shape[0]
     label = max((i for i in objects_of(scene, 0.0)), default=0)
@@ -177,7 +195,7 @@ def composite(scene: Photo, donors: list[Photo], textures: list[Photo], rng: Rng
         label += 1
         if label >= 254:
             break
-        piece = cutout(donors, side, rng) if rng.random() < 0.6 else None
+        piece = cutout(donors, side, rng) if rng.random() < 0.75 else None
         if piece is None:
             piece = texture(textures, side, rng), blob(side, rng)
         scene = paste(scene, *piece, label, rng)

@@ -1,7 +1,8 @@
 """The training photographs: folders of `images/` and `masks/` to arrays in memory.
 
 Layout: `<set>/images/X.jpg` with `<set>/masks/X.png` (palette PNG: 0 unlabelled, 1..254 objects, 255 void), or one folder
-deeper for video frames; a set without masks gives textures only.
+deeper for video frames; a set without masks gives textures only, unless its pictures have transparency: then each is one
+object, cut out.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -22,10 +24,15 @@ class Photo:
 
     image: np.ndarray
     labels: np.ndarray
+    cut_out: bool = False
+    """It shows one object alone: to be pasted, but no scene and no texture."""
 
 
 def load_photo(image: Path, mask: Path | None) -> Photo:
-    picture = Image.open(image).convert("RGB")
+    picture = Image.open(image)
+    if mask is None and (picture.mode in ("RGBA", "LA") or "transparency" in picture.info):
+        return cut_out(np.asarray(picture.convert("RGBA")))
+    picture = picture.convert("RGB")
     scale = min(1.0, LONGEST / max(picture.size))
     size = round(picture.width * scale), round(picture.height * scale)
     pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
@@ -34,8 +41,21 @@ def load_photo(image: Path, mask: Path | None) -> Photo:
     return Photo(pixels, np.asarray(Image.open(mask).resize(size, Image.Resampling.NEAREST)))
 
 
+def cut_out(pixels: np.ndarray) -> Photo:
+    """(H, W, 4) RGBA -> the object; around it go on the colours of its border, which a soft border is mixed with."""
+    solid = np.pad(pixels[..., 3] > 127, 8)
+    near = np.pad(pixels[..., :3], ((8, 8), (8, 8), (0, 0)))
+    inner = cv2.erode(solid.astype(np.uint8), np.ones((3, 3), np.uint8))
+    source = inner if inner.any() else solid.astype(np.uint8)
+    _, nearest = cv2.distanceTransformWithLabels(1 - source, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    colours = np.zeros((nearest.max() + 1, 3), np.uint8)
+    colours[nearest[source > 0]] = near[source > 0]
+    return Photo(colours[nearest], solid.astype(np.uint8), cut_out=True)
+
+
 def load_sets(root: Path) -> dict[str, list[Photo]]:
     """Every set below `root`, by its folder's name."""
+    cv2.setNumThreads(1)  # before workers are forked: OpenCV's threads would not live on in them, and be waited for
     sets: dict[str, list[Photo]] = {}
     for folder in sorted(root.rglob("images")):
         masks = folder.parent / "masks"
@@ -54,3 +74,8 @@ def objects_of(photo: Photo, least: float) -> list[int]:
     """The ids of the objects that cover at least that share of the photograph."""
     ids, counts = np.unique(photo.labels, return_counts=True)
     return [int(i) for i, n in zip(ids, counts, strict=True) if 0 < i < VOID and n >= least * photo.labels.size]
+
+
+def scenes_of(sets: dict[str, list[Photo]]) -> list[Photo]:
+    """All photographs that show more than one object cut out."""
+    return [photo for photos in sets.values() for photo in photos if not photo.cut_out]

@@ -49,8 +49,8 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=float, default=50)
     parser.add_argument("--side", type=int, default=384)
-    parser.add_argument("--clips", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=5)
+    parser.add_argument("--clips", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--seed", type=int, default=20261121)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -189,16 +189,17 @@ def tracking_loss(net: Sam2, memory: Memory, clips: Clips, rng: np.random.Genera
     else:
         said = clicked(clips) if told < 0.85 else boxed(first)
         alone = net.unremembered(bare)
-        logits, scores, token, presence = candidates(net, alone, said, [1, 2, 3])
-        loss = loss + 0.3 * F.softplus(-presence).mean()  # what is pointed at is there
+        logits, scores, token, at_first = candidates(net, alone, said, [1, 2, 3])
         logits, _ = best_of(logits, scores, token)
-        logits, _, token, _ = candidates(net, alone, said._replace(masks=net.limited(logits)), [0])
+        logits, _, token, at_last = candidates(net, alone, said._replace(masks=net.limited(logits)), [0])
+        loss = loss + 0.3 * (F.softplus(-at_first) + F.softplus(-at_last)).mean()  # what is pointed at is there
         known = at_full_size(logits, clips.images.shape[-1]).sigmoid() if rng.random() < 0.5 else first
     bank = [memory.remember(bare.embedding, known, there)]
     pointers = [memory.pointer(token[:, 0], there)]
+    since, apart = long_ago(rng)
     for t in range(1, frames):
         slots = [(0, bank[0]), *((t - i, bank[i]) for i in range(1, t))]
-        times = [(t - i, pointers[i]) for i in range(t)]
+        times = [(since + apart * t, pointers[0]), *((apart * (t - i), pointers[i]) for i in range(1, t))]
         begun = memory.begin(each[t].embedding)
         size = seen.embedding.shape[2:]
         embedding = memory.recall(begun, size, memory.recollect(size, slots, times, 15))
@@ -220,6 +221,14 @@ def tracking_loss(net: Sam2, memory: Memory, clips: Clips, rng: np.random.Genera
         bank.append(memory.remember(each[t].embedding, at_full_size(logits, clips.images.shape[-1]).sigmoid(), found))
         pointers.append(memory.pointer(token[:, 0], found))
     return loss / (frames - 1), ious
+
+
+def long_ago(rng: np.random.Generator) -> tuple[int, int]:
+    """How many frames longer ago the first frame is said to be than a clip is long, and how many lie between two pointers.
+
+    A film's pointers reach back fifteen frames, and as far as its prompt; a clip's would never be older than the clip.
+    """
+    return int(rng.integers(1, 60)) if rng.random() < 0.5 else 0, int(rng.integers(1, 3))
 
 
 def clicked(clips: Clips) -> Prompts:
