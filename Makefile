@@ -68,7 +68,7 @@ SCRATCH := $(PICTURES)/scratch
 gallery: $(VENV)/.dev
 	@$(BIN)/pointcut segment examples/photos/astronaut.jpg --point 225,110 --out $(SCRATCH)
 	@$(BIN)/pointcut segment examples/photos/rocket.jpg --box 300,60,345,365 --out $(SCRATCH)
-	@$(BIN)/pointcut segment examples/photos/cat.jpg --box 30,0,370,299 --out $(SCRATCH)
+	@$(BIN)/pointcut segment examples/photos/cat.jpg --box 30,0,370,299 --point 340,140 --out $(SCRATCH)
 	@for name in astronaut rocket cat; do mv $(SCRATCH)/$$name.overlay.png $(SCRATCH)/$$name.cutout.png $(PICTURES); done
 	@$(BIN)/pointcut auto examples/photos/astronaut.jpg examples/photos/coffee.jpg --format overlay --out $(SCRATCH)/auto
 	@for name in astronaut coffee; do mv $(SCRATCH)/auto/$$name.overlay.png $(PICTURES)/$$name.everything.png; done

@@ -24,7 +24,8 @@ from photos import VOID, Photo, load_sets, objects_of, scenes_of
 from pointcut.nets.convnet import ConvNet, ConvNetConfig
 from pointcut.nets.sam2 import NANO
 from pointcut.weights import specs
-from stamps import is_photographed, main as copy_stamps
+from stamps import is_photographed
+from stamps import main as copy_stamps
 from train import Trainer, begin_with, interaction_loss, moves_from, to_look_at
 from train_memory import TAUGHT, MemoryTrainer, boxed, long_ago, tracking_loss
 
@@ -105,10 +106,11 @@ def test_stamps_that_are_photographs_of_one_thing(
     assert len(scenes_of(sets)) == 5
 
 
-def test_donors_are_drawn_by_their_set_s_share(data: Path) -> None:
+def test_donors_are_drawn_by_their_set_s_share() -> None:
     rng, labels = np.random.default_rng(4), np.ones((20, 20), np.uint8)
     few, many, none = (Photo(np.full((20, 20, 3), i, np.uint8), labels * (i < 2)) for i in range(3))
-    donors = Donors({"few": [few], "many": [many] * 50, "none": [none]}, (("few", 0.8), ("many", 0.2), ("none", 5.0), ("gone", 9.0)))
+    shares = (("few", 0.8), ("many", 0.2), ("none", 5.0), ("gone", 9.0))
+    donors = Donors({"few": [few], "many": [many] * 50, "none": [none]}, shares)
     drawn = [donors.one(rng) for _ in range(300)]
     assert not any(photo is none for photo in drawn)
     assert 0.7 < sum(photo is few for photo in drawn) / 300 < 0.9

@@ -15,7 +15,6 @@ from torch.utils.data import IterableDataset, get_worker_info
 from composites import Donors, Rng, composite, in_the_light_of, random_view, recolour, tilted, warped, weather
 from photos import VOID, load_sets, objects_of, scenes_of
 
-
 DONORS = (("coco_by_train", 0.35), ("coco_person_by", 0.14), ("stamps", 0.42), ("nuts18", 0.05), ("davis_tennis", 0.04))
 """What share of the objects that are pasted comes from where."""
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Trains the built-in model on a CPU, in six legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
-# an AMD EPYC, 116 on 2 of a newer one, mostly shared with other work; its memory in 43, 23, 12, 12, 14 and 25 more. Cost: one laptop,
-# twelve hours. Seeds 20261120 to 20261130, 20261205 and 20261206. The shipped weights got the trunk's way up in the fourth leg, and bent
-# pictures and second looks in the last; made again by this file they have all of it from the first.
+# Trains the built-in model on a CPU, in seven legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
+# an AMD EPYC, 116 and 86 on 2 of a newer one, mostly shared with other work; its memory in 43, 23, 12, 12, 14, 25, 27 and 7.5 more. Cost: one
+# laptop, fourteen hours. Seeds 20261120 to 20261130, 20261205, 20261206 and 20261208 to 20261210. The shipped weights got the trunk's way
+# up in the fourth leg, bent pictures and second looks in the seventh, and stamps in the eighth (a sixth was left out); made again by this
+# file they have all of it from the first.
 # Stop it at any time and start it again: it goes on where its last save (every two minutes) was.
-#   DATA=folder of training sets   OUT=folder of the run
+#   DATA=folder of training sets, with stamps (README.md)   OUT=folder of the run
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 DATA=${DATA:-../shared/data/train}
@@ -29,11 +30,17 @@ PYTHON=${PYTHON:-.venv/bin/python}
 "$PYTHON" training/nano/mix.py "$OUT/fourth/nano.safetensors" "$OUT/fifth/nano.safetensors" --share 0.6 --out "$OUT/between/nano.safetensors"
 "$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/seventh" --device cpu --start-from "$OUT/between/nano.safetensors" \
   --optimiser muon --lr 7e-4 --seed 20261205 --phase 384:10:72:0.45 --phase 512:6:44:0.3 "$@"
-# What is shipped lies between its beginning and its end.
-"$PYTHON" training/nano/mix.py "$OUT/between/nano.safetensors" "$OUT/seventh/nano.safetensors" --share 0.7 --out "$OUT/mixed/nano.safetensors"
+# The eighth begins between the seventh's beginning and its end, and has stamps to paste (stamps.py): more of its pictures are composites.
+"$PYTHON" training/nano/mix.py "$OUT/between/nano.safetensors" "$OUT/seventh/nano.safetensors" --share 0.7 --out "$OUT/next/nano.safetensors"
+"$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/eighth" --device cpu --start-from "$OUT/next/nano.safetensors" \
+  --optimiser muon --lr 7e-4 --seed 20261208 --phase 384:10:44:0.6 --phase 512:6:42:0.4 "$@"
+# What is shipped is half of its beginning and half of its end.
+"$PYTHON" training/nano/mix.py "$OUT/next/nano.safetensors" "$OUT/eighth/nano.safetensors" --share 0.5 --out "$OUT/mixed/nano.safetensors"
 # The memory for tracking comes last, with the image network frozen: 26 minutes on small clips, then 17 on larger ones; and 23 more
 # on clips in which objects leave. The shipped weights got the first 43 over the second leg's image network, the next 23 over the
-# third's, twelve each over the fourth's and the fifth's, fourteen over what was mixed of these, and 25 over what is shipped.
+# third's, twelve each over the fourth's and the fifth's, fourteen over what was mixed of these, 25 over what the eighth began with, 27
+# over seven tenths of the eighth, on clips of eight frames, which reach as far back as a memory does (README.md), and 7.5 over what is
+# shipped.
 CLIPS=("$PYTHON" training/nano/train_memory.py --data "$DATA" --device cpu)
 "${CLIPS[@]}" --out "$OUT/memory-first" --start-from "$OUT/mixed/nano.safetensors" --side 256 --clips 6 --frames 4 --minutes 26 --lr 1e-3
 "${CLIPS[@]}" --out "$OUT/memory-second" --start-from "$OUT/memory-first/nano.safetensors" --side 384 --clips 4 --frames 5 \
@@ -46,6 +53,10 @@ CLIPS=("$PYTHON" training/nano/train_memory.py --data "$DATA" --device cpu)
   --minutes 12 --lr 5e-4 --seed 20261129
 "${CLIPS[@]}" --out "$OUT/memory-sixth" --start-from "$OUT/memory-fifth/nano.safetensors" --side 384 --clips 4 --frames 5 \
   --minutes 14 --lr 5e-4 --seed 20261130
-"${CLIPS[@]}" --out "$OUT/memory" --start-from "$OUT/memory-sixth/nano.safetensors" --side 384 --clips 4 --frames 5 \
+"${CLIPS[@]}" --out "$OUT/memory-seventh" --start-from "$OUT/memory-sixth/nano.safetensors" --side 384 --clips 4 --frames 5 \
   --minutes 25 --lr 6e-4 --seed 20261206
+"${CLIPS[@]}" --out "$OUT/memory-eighth" --start-from "$OUT/memory-seventh/nano.safetensors" --side 384 --clips 3 --frames 8 \
+  --minutes 27 --lr 6e-4 --seed 20261209
+"${CLIPS[@]}" --out "$OUT/memory" --start-from "$OUT/memory-eighth/nano.safetensors" --side 384 --clips 3 --frames 8 \
+  --minutes 7.5 --lr 4e-4 --seed 20261210
 "$PYTHON" training/nano/export.py "$OUT/memory"

@@ -1,8 +1,8 @@
 """Photographed cut-outs to paste into training pictures: `python training/nano/stamps.py STAMPS --out DATA/stamps`.
 
-Reads a folder of PNG files with transparency (Debian's tuxpaint-stamps-default puts one at /usr/share/tuxpaint/stamps) and copies
-those that are photographs of one thing, large enough to be pasted, to `images/` below --out. What is transparent stays so: photos.py
-takes it for what is not the object.
+Reads a folder of PNG files with transparency (Debian's tuxpaint-stamps-default puts one at /usr/share/tuxpaint/stamps) and
+copies those that are photographs of one thing, large enough to be pasted, to `images/` below --out. What is transparent stays
+so: photos.py takes it for what is not the object.
 """
 
 from __future__ import annotations

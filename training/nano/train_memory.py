@@ -45,7 +45,9 @@ def parse() -> argparse.Namespace:
         "--start-from", type=Path, required=True, help="weights of the image network, and of the memory if they hold one"
     )
     parser.add_argument(
-        "--memory-from", type=Path, help="weights whose memory to go on with, over an image network trained since"
+        "--memory-from",
+        type=Path,
+        help="weights whose memory and head for presence to go on with, over an image network trained since",
     )
     parser.add_argument("--minutes", type=float, default=50)
     parser.add_argument("--side", type=int, default=384)
@@ -69,15 +71,14 @@ class MemoryTrainer:
         torch.manual_seed(args.seed)
         self.net = NANO.build().to(self.device)
         self.start = load_file(args.start_from, device=str(self.device))
+        if args.memory_from:
+            earlier = load_file(args.memory_from, device=str(self.device))
+            self.start |= {name: value for name, value in earlier.items() if name.startswith(TAUGHT)}
         begin_with(self.net, self.start, new="memory.")
         self.net.eval()
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(name.startswith(TAUGHT))
         begin(self.memory)
-        if args.memory_from:
-            self.start |= {
-                k: v for k, v in load_file(args.memory_from, device=str(self.device)).items() if k.startswith("memory.")
-            }
         learnt = {k.removeprefix("memory."): v for k, v in self.start.items() if k.startswith("memory.")}
         if learnt:
             self.memory.load_state_dict(learnt)
