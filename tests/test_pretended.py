@@ -68,4 +68,4 @@ def test_autocast_holds_for_encoding(both: tuple[Told, Told]) -> None:
     one = [step for step in both[1].values() if "logits" in step]
     assert len(one) >= 5
     assert 1e-3 < max(step["logits"] for step in one) < 0.3
-    assert max(step["scores"] for step in one) < 0.01
+    assert max(step["scores"] for step in one) < 4 * 2**-8  # of one, which bfloat16 knows to eight bits: a few roundings
