@@ -89,7 +89,7 @@ class Batches(IterableDataset):
         self.side, self.pictures, self.objects, self.seed, self.mixture = side, pictures, objects, seed, mixture
         shares = [(name, share) for name, share in mixture.shares if name in self.sets]
         if not shares:
-            shares = [(name, 1.0) for name, photos in self.sets.items() if not photos[0].cut_out]
+            shares = [(name, 1.0) for name, photos in self.sets.items() if scenes_of({name: photos})]
         self.names = [name for name, _ in shares]
         self.weights = np.array([share for _, share in shares]) / sum(share for _, share in shares)
         self.donors = Donors(self.sets, mixture.donors)

@@ -43,14 +43,14 @@ def load_photo(image: Path, mask: Path | None) -> Photo:
 
 def cut_out(pixels: np.ndarray) -> Photo:
     """(H, W, 4) RGBA -> the object; around it go on the colours of its border, which a soft border is mixed with."""
-    solid = np.pad(pixels[..., 3] > 127, 8)
-    near = np.pad(pixels[..., :3], ((8, 8), (8, 8), (0, 0)))
-    inner = cv2.erode(solid.astype(np.uint8), np.ones((3, 3), np.uint8))
-    source = inner if inner.any() else solid.astype(np.uint8)
+    pixels = np.pad(pixels, ((8, 8), (8, 8), (0, 0)))
+    solid = (pixels[..., 3] > 127).astype(np.uint8)
+    inner = cv2.erode(solid, np.ones((3, 3), np.uint8))
+    source = inner if inner.any() else solid
     _, nearest = cv2.distanceTransformWithLabels(1 - source, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     colours = np.zeros((nearest.max() + 1, 3), np.uint8)
-    colours[nearest[source > 0]] = near[source > 0]
-    return Photo(colours[nearest], solid.astype(np.uint8), cut_out=True)
+    colours[nearest[source > 0]] = pixels[source > 0, :3]
+    return Photo(colours[nearest], solid, cut_out=True)
 
 
 def load_sets(root: Path) -> dict[str, list[Photo]]:

@@ -11,52 +11,52 @@ cd "$(dirname "$0")/../.."
 DATA=${DATA:-../shared/data/train}
 OUT=${OUT:-runs/nano}
 PYTHON=${PYTHON:-.venv/bin/python}
-"$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/first" --device cpu \
-  --phase 256:16:60 --phase 384:8:30 --phase 512:6:22 "$@"
+EXTRA=("$@")
+
+leg() { # NAME, then what train.py takes
+  "$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/$1" --device cpu "${@:2}" "${EXTRA[@]}"
+}
+leg_from() { # BEGINNING NAME, then what train.py takes
+  leg "$2" --start-from "$OUT/$1/nano.safetensors" "${@:3}"
+}
+mix() { # ONE OTHER SHARE-OF-THE-OTHER NAME
+  "$PYTHON" training/nano/mix.py "$OUT/$1/nano.safetensors" "$OUT/$2/nano.safetensors" --share "$3" --out "$OUT/$4/nano.safetensors"
+}
+memory_from() { # BEGINNING NAME SIDE CLIPS FRAMES MINUTES LEARNING-RATE, then what else train_memory.py takes
+  "$PYTHON" training/nano/train_memory.py --data "$DATA" --device cpu --out "$OUT/$2" --start-from "$OUT/$1/nano.safetensors" \
+    --side "$3" --clips "$4" --frames "$5" --minutes "$6" --lr "$7" "${@:8}"
+}
+
+leg first --phase 256:16:60 --phase 384:8:30 --phase 512:6:22
 # The first leg had learnt no more of its own pictures than of strangers': it wanted more steps, not more data. The second begins
 # with its averaged weights and a fresh schedule, at finer resolution; at last with fewer composites, so that scores fit photographs.
-"$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/second" --device cpu --start-from "$OUT/first/nano.safetensors" \
-  --lr 5e-4 --seed 20261121 --phase 384:10:70 --phase 512:6:48:0.3 "$@"
+leg_from first second --lr 5e-4 --seed 20261121 --phase 384:10:70 --phase 512:6:48:0.3
 # The third goes on with Muon (a trial is told in README.md), and with fewer composites.
-"$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/third" --device cpu --start-from "$OUT/second/nano.safetensors" \
-  --optimiser muon --lr 6e-4 --seed 20261123 --phase 384:10:33:0.3 --phase 512:6:25:0.2 "$@"
+leg_from second third --optimiser muon --lr 6e-4 --seed 20261123 --phase 384:10:33:0.3 --phase 512:6:25:0.2
 # The fourth goes on in the same way: 2,180 steps where the third had 1,330, with slow kernels spared and little beside it.
-"$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/fourth" --device cpu --start-from "$OUT/third/nano.safetensors" \
-  --optimiser muon --lr 7e-4 --seed 20261126 --phase 384:10:42:0.3 --phase 512:6:36:0.2 "$@"
+leg_from third fourth --optimiser muon --lr 7e-4 --seed 20261126 --phase 384:10:42:0.3 --phase 512:6:36:0.2
 # The fifth sees its photographs turned and recoloured more (README.md), and half of its pictures are composites again: 2,870 steps.
-"$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/fifth" --device cpu --start-from "$OUT/fourth/nano.safetensors" \
-  --optimiser muon --lr 7e-4 --seed 20261128 --phase 384:10:60:0.5 --phase 512:6:50:0.35 "$@"
+leg_from fourth fifth --optimiser muon --lr 7e-4 --seed 20261128 --phase 384:10:60:0.5 --phase 512:6:50:0.35
 # The next begins between the last two (README.md), and is taught to look at its answers again.
-"$PYTHON" training/nano/mix.py "$OUT/fourth/nano.safetensors" "$OUT/fifth/nano.safetensors" --share 0.6 --out "$OUT/between/nano.safetensors"
-"$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/seventh" --device cpu --start-from "$OUT/between/nano.safetensors" \
-  --optimiser muon --lr 7e-4 --seed 20261205 --phase 384:10:72:0.45 --phase 512:6:44:0.3 "$@"
+mix fourth fifth 0.6 between
+leg_from between seventh --optimiser muon --lr 7e-4 --seed 20261205 --phase 384:10:72:0.45 --phase 512:6:44:0.3
 # The eighth begins between the seventh's beginning and its end, and has stamps to paste (stamps.py): more of its pictures are composites.
-"$PYTHON" training/nano/mix.py "$OUT/between/nano.safetensors" "$OUT/seventh/nano.safetensors" --share 0.7 --out "$OUT/next/nano.safetensors"
-"$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT/eighth" --device cpu --start-from "$OUT/next/nano.safetensors" \
-  --optimiser muon --lr 7e-4 --seed 20261208 --phase 384:10:44:0.6 --phase 512:6:42:0.4 "$@"
+mix between seventh 0.7 next
+leg_from next eighth --optimiser muon --lr 7e-4 --seed 20261208 --phase 384:10:44:0.6 --phase 512:6:42:0.4
 # What is shipped is half of its beginning and half of its end.
-"$PYTHON" training/nano/mix.py "$OUT/next/nano.safetensors" "$OUT/eighth/nano.safetensors" --share 0.5 --out "$OUT/mixed/nano.safetensors"
+mix next eighth 0.5 mixed
 # The memory for tracking comes last, with the image network frozen: 26 minutes on small clips, then 17 on larger ones; and 23 more
 # on clips in which objects leave. The shipped weights got the first 43 over the second leg's image network, the next 23 over the
 # third's, twelve each over the fourth's and the fifth's, fourteen over what was mixed of these, 25 over what the eighth began with, 27
 # over seven tenths of the eighth, on clips of eight frames, which reach as far back as a memory does (README.md), and 7.5 over what is
 # shipped.
-CLIPS=("$PYTHON" training/nano/train_memory.py --data "$DATA" --device cpu)
-"${CLIPS[@]}" --out "$OUT/memory-first" --start-from "$OUT/mixed/nano.safetensors" --side 256 --clips 6 --frames 4 --minutes 26 --lr 1e-3
-"${CLIPS[@]}" --out "$OUT/memory-second" --start-from "$OUT/memory-first/nano.safetensors" --side 384 --clips 4 --frames 5 \
-  --minutes 17 --lr 4e-4 --seed 20261122
-"${CLIPS[@]}" --out "$OUT/memory-third" --start-from "$OUT/memory-second/nano.safetensors" --side 384 --clips 4 --frames 5 \
-  --minutes 23 --lr 6e-4 --seed 20261125
-"${CLIPS[@]}" --out "$OUT/memory-fourth" --start-from "$OUT/memory-third/nano.safetensors" --side 384 --clips 4 --frames 5 \
-  --minutes 12 --lr 5e-4 --seed 20261127
-"${CLIPS[@]}" --out "$OUT/memory-fifth" --start-from "$OUT/memory-fourth/nano.safetensors" --side 384 --clips 4 --frames 5 \
-  --minutes 12 --lr 5e-4 --seed 20261129
-"${CLIPS[@]}" --out "$OUT/memory-sixth" --start-from "$OUT/memory-fifth/nano.safetensors" --side 384 --clips 4 --frames 5 \
-  --minutes 14 --lr 5e-4 --seed 20261130
-"${CLIPS[@]}" --out "$OUT/memory-seventh" --start-from "$OUT/memory-sixth/nano.safetensors" --side 384 --clips 4 --frames 5 \
-  --minutes 25 --lr 6e-4 --seed 20261206
-"${CLIPS[@]}" --out "$OUT/memory-eighth" --start-from "$OUT/memory-seventh/nano.safetensors" --side 384 --clips 3 --frames 8 \
-  --minutes 27 --lr 6e-4 --seed 20261209
-"${CLIPS[@]}" --out "$OUT/memory" --start-from "$OUT/memory-eighth/nano.safetensors" --side 384 --clips 3 --frames 8 \
-  --minutes 7.5 --lr 4e-4 --seed 20261210
+memory_from mixed memory-first 256 6 4 26 1e-3
+memory_from memory-first memory-second 384 4 5 17 4e-4 --seed 20261122
+memory_from memory-second memory-third 384 4 5 23 6e-4 --seed 20261125
+memory_from memory-third memory-fourth 384 4 5 12 5e-4 --seed 20261127
+memory_from memory-fourth memory-fifth 384 4 5 12 5e-4 --seed 20261129
+memory_from memory-fifth memory-sixth 384 4 5 14 5e-4 --seed 20261130
+memory_from memory-sixth memory-seventh 384 4 5 25 6e-4 --seed 20261206
+memory_from memory-seventh memory-eighth 384 3 8 27 6e-4 --seed 20261209
+memory_from memory-eighth memory 384 3 8 7.5 4e-4 --seed 20261210
 "$PYTHON" training/nano/export.py "$OUT/memory"
