@@ -63,9 +63,11 @@ def test_automatic_masks_wait_for_what_is_good_and_for_the_border(told: Told) ->
     assert set(waits) == END
 
 
-def test_autocast_holds_for_encoding(both: tuple[Told, Told]) -> None:
+def test_autocast_holds_for_encoding(both: tuple[Told, Told], request: pytest.FixtureRequest) -> None:
     """As scripts for Meta's code have it around them: answers are float32's but for what bfloat16 does to the embedding."""
     one = [step for step in both[1].values() if "logits" in step]
     assert len(one) >= 5
     assert 1e-3 < max(step["logits"] for step in one) < 0.3
-    assert max(step["scores"] for step in one) < 4 * 2**-8  # of one, which bfloat16 knows to eight bits: a few roundings
+    # nano looks at its answers again, so that what bfloat16 rounds, to eight bits, goes through it twice
+    limit = 4 * 2**-8 if request.node.callspec.params["both"] == "nano" else 0.01
+    assert max(step["scores"] for step in one) < limit
