@@ -274,7 +274,7 @@ def test_shell_completion() -> None:
 
 def test_models(run: Callable[..., Done]) -> None:
     rows = json.loads(run("models", "list", "--json").stdout)
-    assert len(rows) == 12
+    assert len(rows) == 13
     assert [r["name"] for r in rows if r["path"]] == ["nano"]
     assert "sam2.1-tiny" in run("models").stdout
     assert run("models", "where", "nano").stdout.strip().endswith(specs.BUILT_IN.name)

@@ -19,7 +19,8 @@ from pointcut.weights.keys import META_RULES, rename, to_native
 from pointcut.weights.load import CONFIGS, locate, network_from
 from pointcut.weights.read import read_tensors
 
-PUBLISHED = [spec for spec in specs.MODELS if spec is not specs.NANO]
+PUBLISHED = [spec for spec in specs.MODELS if spec not in (specs.NANO, specs.MOBILE)]
+"""What Meta published; test_mobile.py is about the other one."""
 
 
 def on_meta(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
@@ -46,7 +47,7 @@ def test_renaming_is_a_bijection(spec: specs.ModelSpec, manifest) -> None:
     assert len(set(ours)) == len(names)
 
 
-def test_there_are_eleven_and_the_built_in_one() -> None:
+def test_there_are_eleven_one_for_phones_and_the_built_in_one() -> None:
     assert len(PUBLISHED) == 11
     assert set(CONFIGS) == {spec.name for spec in specs.MODELS}
 
@@ -63,6 +64,9 @@ def test_there_are_eleven_and_the_built_in_one() -> None:
         ("SAM-ViT-H", "sam-vit-h"),
         ("facebook/sam-vit-huge", "sam-vit-h"),
         ("nano", "nano"),
+        ("mobile_sam.pt", "mobile-sam"),
+        ("dhkim2810/MobileSAM", "mobile-sam"),
+        ("vit_t", "mobile-sam"),
     ],
 )
 def test_spellings(spelling: str, name: str) -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "build_sam_vit_b",
     "build_sam_vit_h",
     "build_sam_vit_l",
+    "build_sam_vit_t",
     "sam_model_registry",
 ]
 
@@ -78,6 +79,11 @@ def build_sam_vit_b(checkpoint: Checkpoint = None) -> Promptable:
     return build_network("sam-vit-b", checkpoint)
 
 
+def build_sam_vit_t(checkpoint: Checkpoint = None) -> Promptable:
+    """MobileSAM (the name that `mobile_sam` adds)."""
+    return build_network("mobile-sam", checkpoint)
+
+
 def build_nano(checkpoint: Checkpoint = None) -> Promptable:
     """The built-in model; a checkpoint replaces its weights."""
     return build_network("nano", checkpoint)
@@ -90,6 +96,7 @@ sam_model_registry: dict[str, Callable[..., Promptable]] = {
     "vit_h": build_sam_vit_h,
     "vit_l": build_sam_vit_l,
     "vit_b": build_sam_vit_b,
+    "vit_t": build_sam_vit_t,
     "nano": build_nano,
 }
 

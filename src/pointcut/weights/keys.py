@@ -17,6 +17,8 @@ META_RULES: Rules = (
     (r"^sam_(prompt_encoder|mask_decoder)\.", r"\1."),
     (r"\.mlp\.lin1\.", ".mlp.layers.0."),
     (r"\.mlp\.lin2\.", ".mlp.layers.1."),
+    (r"\.mlp\.fc1\.", ".mlp.layers.0."),
+    (r"\.mlp\.fc2\.", ".mlp.layers.1."),
     (
         r"^(memory_attention|memory_encoder|maskmem_tpos_enc|no_mem_pos_enc|no_obj_ptr|no_obj_embed_spatial|mask_downsample"
         r"|obj_ptr_proj|obj_ptr_tpos_proj)(?=[._]|$)",
@@ -96,6 +98,9 @@ SAM2_TRANSFORMERS_RULES: Rules = (
 DUPLICATE = "shared_image_embedding.positional_embedding"
 """transformers writes the prompt encoder's matrix twice."""
 
+UNUSED = ("image_encoder.norm_head.", "image_encoder.head.")
+"""MobileSAM's encoder once told pictures apart; its file still holds the layers that did."""
+
 
 def rename(name: str, rules: Rules) -> str:
     """One tensor name by the rules, in order."""
@@ -119,7 +124,7 @@ def to_native(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     rules = rules_for(tensors)
     native = {}
     for name, tensor in tensors.items():
-        if name == DUPLICATE:
+        if name == DUPLICATE or name.startswith(UNUSED):
             continue
         if name == "prompt_encoder.point_embed.weight":  # one table there, four of one row here
             for i in range(4):

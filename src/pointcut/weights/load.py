@@ -16,6 +16,7 @@ from ..errors import InputError, WeightsMismatch
 from ..nets import sam1, sam2
 from ..nets.promptable import Promptable
 from ..nets.running import own_arithmetic
+from ..nets.vit import ViTConfig
 from . import hub, specs
 from .keys import to_native
 from .read import read_tensors, weights_in
@@ -35,6 +36,7 @@ CONFIGS: dict[str, Config] = {
     "sam-vit-b": sam1.VIT_B,
     "sam-vit-l": sam1.VIT_L,
     "sam-vit-h": sam1.VIT_H,
+    "mobile-sam": sam1.MOBILE,
 }
 """Every row of `specs.MODELS`, as a network."""
 
@@ -58,7 +60,7 @@ def load_network(model: str | os.PathLike[str], side: int | None = None) -> Load
 
 def with_side(config: Config, name: str, side: int) -> Config:
     """The same network for squares of another side. Raises InputError."""
-    if isinstance(config, sam1.Sam1Config):
+    if isinstance(config, sam1.Sam1Config) and isinstance(config.encoder, ViTConfig):
         if side != config.input_size:
             raise InputError(f"{name}: its position embeddings belong to squares of {config.input_size} pixels, got {side}")
         return config
@@ -134,6 +136,8 @@ def recognise(native: dict[str, Tensor], source: str) -> str:
 
     if "image_encoder.trunk.stem.conv.weight" in native:
         return "nano"
+    if "image_encoder.patch_embed.seq.0.c.weight" in native:
+        return "mobile-sam"
     vit = native.get("image_encoder.patch_embed.proj.weight")
     if vit is not None and "image_encoder.pos_embed" in native:
         sizes = {768: "sam-vit-b", 1024: "sam-vit-l", 1280: "sam-vit-h"}

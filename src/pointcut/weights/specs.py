@@ -30,15 +30,15 @@ class ModelSpec:
 
     name: str
     family: str
-    """SAM, SAM 2 or SAM 2.1."""
+    """SAM, SAM 2, SAM 2.1 or MobileSAM."""
     hub_id: str
     """Repository on the Hugging Face Hub; empty for the built-in model."""
     hub_file: str
     """The file of that repository that is downloaded."""
     meta_file: str
-    """The file's name as Meta publishes it."""
+    """The file's name as its authors publish it."""
     url: str
-    """Where Meta publishes it."""
+    """Where they publish it."""
     licence: str
     parameters: float
     """Millions."""
@@ -62,6 +62,18 @@ def _sam2(version: str, size: str, day: str, parameters: float) -> ModelSpec:
 NANO = ModelSpec("nano", "SAM 2", "", "", BUILT_IN.name, "", "Apache-2.0", 6.8)
 """The built-in model: trained by this project, works offline."""
 
+MOBILE = ModelSpec(
+    "mobile-sam",
+    "MobileSAM",
+    "dhkim2810/MobileSAM",
+    "mobile_sam.pt",
+    "mobile_sam.pt",
+    "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+    "Apache-2.0",
+    9.8,
+)
+"""SAM with an image encoder that a phone can run, distilled from SAM's largest."""
+
 MODELS: tuple[ModelSpec, ...] = (
     NANO,
     _sam2("2.1", "tiny", "092824", 38.9),
@@ -75,6 +87,7 @@ MODELS: tuple[ModelSpec, ...] = (
     _sam1("b", "base", "sam_vit_b_01ec64.pth", 93.7),
     _sam1("l", "large", "sam_vit_l_0b3195.pth", 312.3),
     _sam1("h", "huge", "sam_vit_h_4b8939.pth", 641.1),
+    MOBILE,
 )
 
 
@@ -85,6 +98,8 @@ def find(name: str) -> ModelSpec | None:
         known = {spec.name, spec.hub_id, spec.hub_id.rpartition("/")[2], spec.meta_file, spec.meta_file.rpartition(".")[0]}
         if spec.family == "SAM":
             known.add(spec.name.removeprefix("sam-"))
+        if spec is MOBILE:
+            known.add("vit-t")
         if wanted in {_plain(k) for k in known if k}:
             return spec
     return None
