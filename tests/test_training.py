@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from safetensors.torch import load_file, save_file
 import pointcut
 from batches import Batches, Mixture, inner_click, noisy_box
 from clips import ClipBatches
-from composites import Donors, blob, composite, cutout, in_the_light_of, random_view, warped
+from composites import Donors, blob, composite, cutout, in_the_light_of, paste, random_view, tilted, warped
+from gather import main as gather_photographs
+from label import layers_of
+from label import main as label_photographs
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
 from mix import mix
 from photos import VOID, Photo, load_sets, objects_of, scenes_of
@@ -26,8 +30,11 @@ from pointcut.nets.sam2 import NANO
 from pointcut.weights import specs
 from stamps import is_photographed
 from stamps import main as copy_stamps
+from telling import TOLD, Teller, told_of
 from train import Trainer, begin_with, interaction_loss, moves_from, to_look_at
 from train_memory import TAUGHT, MemoryTrainer, boxed, long_ago, tracking_loss
+
+from conftest import PHOTOS
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +172,102 @@ def test_batches_are_seeded_and_prompts_lie_on_their_objects(data: Path) -> None
             assert mask[y, x] == 1
 
 
+def test_what_a_teacher_says_of_a_place_is_read_where_the_place_went() -> None:
+    rng = np.random.default_rng(5)
+    y, x = (np.mgrid[0:150, 0:200].astype(np.float32) + 0.5) / 200
+    image = np.dstack([x, y, 0 * x]) * 255
+    told = np.zeros((TOLD, 64, 64), np.float16)
+    told[:2] = (np.mgrid[0:64, 0:64][::-1] + 0.5) / 64
+    photo = Photo(image.astype(np.uint8), np.ones((150, 200), np.uint8), told=told)
+    for _ in range(10):
+        scene = warped(tilted(random_view(photo, 256, rng, (0.5, 1.0)), rng), rng)
+        hidden = np.zeros((256, 256), np.uint8)
+        hidden[:100, :100] = 1
+        scene = paste(scene, np.full((256, 256, 3), 255, np.uint8), hidden, 2, rng)
+        known = told_of(scene)
+        assert known.shape == (TOLD, 16, 16)
+        assert not known[:, :6, :6].any()
+        there = (known != 0).any(0) & (scene.labels[8::16, 8::16] == 1)
+        assert there.sum() > 80
+        off = known[:2] - scene.image[8::16, 8::16, :2].transpose(2, 0, 1) / 255
+        assert np.abs(off[:, there]).mean() < 0.02  # shadows make the picture darker than it says
+    assert not told_of(random_view(Photo(photo.image, photo.labels), 64, rng, (0.5, 1.0))).any()
+
+
+def test_a_teachers_embedding_is_learnt_where_it_is_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    (tmp_path / "taught" / "told").mkdir(parents=True)
+    values = rng.normal(3, 2, (TOLD, 64, 64)).astype(np.float16)
+    np.save(tmp_path / "taught" / "told" / "a.npy", values)
+    teller = Teller(8, tmp_path, 1.0)
+    assert float(teller.centre.mean()) == pytest.approx(3, abs=0.1)
+    assert float(teller.spread.mean()) == pytest.approx(2, abs=0.1)
+    told = torch.from_numpy(values[None, :, :4, :4].astype(np.float32))
+    embedding = torch.zeros(1, 8, 4, 4)
+    torch.nn.init.zeros_(teller.project.bias)
+    assert teller.loss(embedding, told).item() == pytest.approx(1, abs=0.1)
+    told[:, :, 2:] = 0
+    embedding[:, :, 2:] = 1e3
+    assert teller.loss(embedding, told).item() == pytest.approx(1, abs=0.15), "what is not told does not count"
+    assert teller.loss(embedding, 0 * told).item() == 0
+
+
+def test_photographs_are_gathered_once_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, system = np.random.default_rng(7), tmp_path / "system"
+    halves = {name: rng.integers(0, 256, (8, 8, 3), np.uint8).repeat(50, 0).repeat(80, 1) for name in "abcde"}
+    for path, picture in {
+        "faces/a.jpg": halves["a"],
+        "faces/b.jpg": halves["b"],
+        "faces/legacy/c.jpg": halves["c"],
+        "faces/twin.jpg": halves["a"][::2, ::2],
+        "walls/Hill/contents/images/1920x1080.jpg": halves["d"],
+        "walls/Hill/contents/images/640x480.jpg": halves["e"],
+        "walls/Hill/contents/screenshot.jpg": halves["e"],
+        "walls/Lake/contents/images/1920x1080.jpg": halves["e"],
+    }.items():
+        (system / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(system / path, quality=95)
+    out, held = tmp_path / "set", tmp_path / "held"
+    monkeypatch.setattr("sys.argv", ["gather.py", "--out", str(out), "--held-out", str(held), str(system)])
+    gather_photographs()
+    assert "4 photographs" in capsys.readouterr().out
+    assert [path.name for path in (held / "images").iterdir()] == ["Hill-1920x1080.jpg"]
+    assert sorted(path.name for path in (out / "images").iterdir()) == ["Lake-1920x1080.jpg", "a.jpg", "b.jpg"]
+
+
+def test_layers_hold_wholes_before_their_parts() -> None:
+    whole, part, other, speck = (np.zeros((40, 40), bool) for _ in range(4))
+    whole[:, :20] = part[5:15, 5:15] = other[5:30, 18:35] = speck[0, 0] = True
+    everything = np.ones((40, 40), bool)
+    first, second = layers_of([part, speck, whole, other, everything])
+    assert (first == 1).sum() == 800
+    assert (first == 2).sum() == 0, "a tenth of the other thing would be hidden"
+    assert set(np.unique(second)) == {0, 1, 2}
+    assert (second == 1).sum() == other.sum()
+    assert (second == 2).sum() == part.sum()
+
+
+def test_photographs_are_labelled_by_a_teacher_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shots, out = tmp_path / "shots" / "images", tmp_path / "data" / "taught"
+    shots.mkdir(parents=True)
+    for name in ("cat.jpg", "coffee.jpg"):
+        shutil.copyfile(PHOTOS / name, shots / name)
+    command = ["label.py", "--data", str(tmp_path), "--sets", "shots", "--teacher", str(specs.BUILT_IN), "--score", "0.6"]
+    monkeypatch.setattr("sys.argv", [*command, "--out", str(out)])
+    label_photographs()
+    assert "2 of 2: coffee.jpg" in capsys.readouterr().out
+    assert sorted(path.stem for path in (out / "told").iterdir()) == ["shots-cat", "shots-coffee"]
+    photos = load_sets(tmp_path / "data")["taught"]
+    assert photos
+    assert all(photo.told is not None and photo.labels.any() for photo in photos)
+    label_photographs()
+    assert capsys.readouterr().out == ""
+
+
 def test_clicks_and_boxes_of_a_mask() -> None:
     mask, rng = np.zeros((50, 50), np.uint8), np.random.default_rng(0)
     mask[10:30, 5:45] = 1
@@ -217,6 +320,7 @@ def arguments(data: Path, out: Path, minutes: float, optimiser: str) -> argparse
         stop_after=float("inf"),
         start_from=None,
         optimiser=optimiser,
+        told=0.0,
     )
 
 
@@ -264,10 +368,10 @@ def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path, optimiser: s
     trainer = Trainer(arguments(data, tmp_path, 0.1, optimiser))
     batch = next(trainer.batches(trainer.phases[0]).__iter__())
     trainer.resize(64)
-    before, _ = interaction_loss(trainer.net, batch, np.random.default_rng(0))
+    before, _ = interaction_loss(trainer.net, batch, np.random.default_rng(0), trainer.teller)
     for _ in range(25):
         trainer.train_step(batch, trainer.phases[0])
-    after, _ = interaction_loss(trainer.net, batch, np.random.default_rng(0))
+    after, _ = interaction_loss(trainer.net, batch, np.random.default_rng(0), trainer.teller)
     assert after < before
     trainer.save()
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -14,8 +14,16 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from composites import Donors, Rng, composite, in_the_light_of, random_view, recolour, tilted, warped, weather
 from photos import VOID, load_sets, objects_of, scenes_of
+from telling import told_of
 
-DONORS = (("coco_by_train", 0.35), ("coco_person_by", 0.14), ("stamps", 0.42), ("nuts18", 0.05), ("davis_tennis", 0.04))
+DONORS = (
+    ("taught", 0.22),
+    ("coco_by_train", 0.28),
+    ("coco_person_by", 0.10),
+    ("stamps", 0.33),
+    ("nuts18", 0.04),
+    ("davis_tennis", 0.03),
+)
 """What share of the objects that are pasted comes from where."""
 
 
@@ -24,12 +32,13 @@ class Mixture:
     """What share of the pictures comes from where."""
 
     shares: tuple[tuple[str, float], ...] = (
-        ("coco_by_train", 0.50),
-        ("coco_person_by", 0.25),
-        ("dsb2018_nuclei", 0.07),
-        ("nuts18", 0.06),
-        ("davis_tennis", 0.05),
-        ("unlabelled_textures", 0.07),
+        ("taught", 0.50),
+        ("coco_by_train", 0.28),
+        ("coco_person_by", 0.10),
+        ("dsb2018_nuclei", 0.03),
+        ("nuts18", 0.03),
+        ("davis_tennis", 0.03),
+        ("unlabelled_textures", 0.03),
     )
     donors: tuple[tuple[str, float], ...] = DONORS
     composites: float = 0.5
@@ -55,6 +64,8 @@ class Batch(NamedTuple):
     """(B, K, 2) x, y."""
     boxes: Tensor
     """(B, K, 4) x0, y0, x1, y1, noisy."""
+    told: Tensor
+    """(B, C, S/16, S/16) what a teacher's embedding has there, zeros where nothing is told."""
 
 
 def inner_click(mask: np.ndarray, rng: Rng) -> tuple[float, float]:
@@ -104,15 +115,16 @@ class Batches(IterableDataset):
 
     def batch(self, rng: Rng) -> Batch:
         pictures = [self.picture(rng) for _ in range(self.pictures)]
-        images, masks, clicks, boxes = (np.stack(part) for part in zip(*pictures, strict=True))
+        images, masks, clicks, boxes, told = (np.stack(part) for part in zip(*pictures, strict=True))
         return Batch(
             torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
             torch.from_numpy(masks),
             torch.from_numpy(clicks).float(),
             torch.from_numpy(boxes).float(),
+            torch.from_numpy(told),
         )
 
-    def picture(self, rng: Rng) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def picture(self, rng: Rng) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         while True:
             photos = self.sets[self.names[rng.choice(len(self.names), p=self.weights)]]
             scene = random_view(photos[rng.integers(len(photos))], self.side, rng, (0.25, 1.0))
@@ -134,4 +146,4 @@ class Batches(IterableDataset):
         image = scene.image
         if rng.random() < self.mixture.lit:
             image = in_the_light_of(self.textures[rng.integers(len(self.textures))].image, image, rng)
-        return weather(recolour(image, rng), rng), masks, clicks, boxes
+        return weather(recolour(image, rng), rng), masks, clicks, boxes, told_of(scene)

@@ -6,12 +6,17 @@ cut by others they give a new picture every time, with exact borders. Everything
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
 from photos import VOID, Photo, objects_of
 
 Rng = np.random.Generator
+
+ELSEWHERE = (-1.0, -1.0)
+"""The place of a pixel that is not of the photograph."""
 
 
 class Donors:
@@ -43,9 +48,15 @@ def random_view(photo: Photo, side: int, rng: Rng, zoom: tuple[float, float]) ->
     image, labels = photo.image[y : y + h, x : x + w], photo.labels[y : y + h, x : x + w]
     image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if h > side else cv2.INTER_LINEAR)
     labels = cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST)
+    places = None
+    if photo.told is not None:
+        steps = (np.arange(side, dtype=np.float32) + 0.5) / side
+        places = np.stack(np.meshgrid(x + steps * w, y + steps * h), axis=-1) / np.float32(max(height, width))
     if rng.random() < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]
-    return Photo(np.ascontiguousarray(image), np.ascontiguousarray(labels))
+        places = places if places is None else places[:, ::-1]
+    places = places if places is None else np.ascontiguousarray(places)
+    return Photo(np.ascontiguousarray(image), np.ascontiguousarray(labels), told=photo.told, places=places)
 
 
 def tilted(photo: Photo, rng: Rng) -> Photo:
@@ -54,7 +65,10 @@ def tilted(photo: Photo, rng: Rng) -> Photo:
     matrix = cv2.getRotationMatrix2D((side / 2, side / 2), rng.normal(0, 12), 1.1)
     image = cv2.warpAffine(photo.image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     labels = cv2.warpAffine(photo.labels, matrix, (side, side), flags=cv2.INTER_NEAREST, borderValue=VOID)
-    return Photo(image, labels)
+    places = photo.places
+    if places is not None:
+        places = cv2.warpAffine(places, matrix, (side, side), flags=cv2.INTER_NEAREST, borderValue=ELSEWHERE)
+    return replace(photo, image=image, labels=labels, places=places)
 
 
 def warped(photo: Photo, rng: Rng) -> Photo:
@@ -68,7 +82,10 @@ def warped(photo: Photo, rng: Rng) -> Photo:
     x, y = x + across, y + down
     image = cv2.remap(photo.image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     labels = cv2.remap(photo.labels, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=VOID)
-    return Photo(image, labels)
+    places = photo.places
+    if places is not None:
+        places = cv2.remap(places, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=ELSEWHERE)
+    return replace(photo, image=image, labels=labels, places=places)
 
 
 def in_the_light_of(other: np.ndarray, image: np.ndarray, rng: Rng) -> np.ndarray:
@@ -184,7 +201,8 @@ def paste(scene: Photo, image: np.ndarray, mask: np.ndarray, label: int, rng: Rn
     alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.4, 1.0))[..., None]
     canvas = canvas * (1 - alpha) + image * alpha
     labels = np.where(mask > 0, np.uint8(label), scene.labels)
-    return Photo(canvas.astype(np.uint8), labels)
+    places = scene.places if scene.places is None else np.where(mask[..., None] > 0, np.float32(-1), scene.places)
+    return replace(scene, image=canvas.astype(np.uint8), labels=labels, places=places)
 
 
 def composite(scene: Photo, donors: Donors, textures: list[Photo], rng: Rng) -> Photo:

@@ -2,8 +2,9 @@
 
 Searches every photograph of the sets for all that the teacher finds without prompts, and lays the masks out in layers: a mask
 goes into the first layer in which it hides next to nothing, the largest first, so wholes come before their parts. Each layer
-becomes a photograph with a palette mask of its own, `images/X-0.jpg` with `masks/X-0.png`. Photographs that are
-done are left out when it is started again.
+becomes a photograph with a palette mask of its own, `images/X-0.jpg` with `masks/X-0.png`. What the teacher's
+encoder makes of the photograph is kept, too (`told/X.npy`, 2 MB; telling.py). Photographs that are done are left out when it is
+started again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from pointcut.automatic.config import AutomaticConfig
 from pointcut.segment.segmenter import Segmenter
 from pointcut.weights.load import load_network
 
-SEARCH = AutomaticConfig(points_per_side=12, pred_iou_thresh=0.86, stability_score_thresh=0.9)
+SEARCH = AutomaticConfig(points_per_side=12, stability_score_thresh=0.9)
 LEAST, MOST = 0.003, 0.9
 """What share of a photograph a mask covers."""
 LAYERS = 4
@@ -56,19 +59,21 @@ def loaded(teacher: Path) -> Segmenter:
     return pointcut.load(teacher, device="cpu")
 
 
-def label(teacher: Path, photo: Path, out: Path, stem: str) -> int:
-    """Writes the layers of one photograph; returns how many things it found. Its first mask is last: then it is done."""
+def label(teacher: Path, score: float, photo: Path, out: Path, stem: str) -> int:
+    """Writes the layers of one photograph; returns how many things it found. Its embedding is last: then it is done."""
     with Image.open(photo) as opened:
         picture = opened.convert("RGB")
     height, width = picture.height, picture.width
-    found = loaded(teacher).encode(np.asarray(picture)).segment_everything(SEARCH)
+    encoded = loaded(teacher).encode(np.asarray(picture))
+    found = encoded.segment_everything(replace(SEARCH, pred_iou_thresh=score))
     masks = [mask.reshape(height, width) for mask in found.masks]
     layers = layers_of(masks)
-    for i, layer in reversed(list(enumerate(layers))):
+    for i, layer in enumerate(layers):
         picture.save(out / "images" / f"{stem}-{i}.jpg", quality=95)
         image = Image.fromarray(layer, "P")
         image.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
         image.save(out / "masks" / f"{stem}-{i}.png")
+    np.save(out / "told" / f"{stem}.npy", encoded.features.embedding[0].half().numpy())
     return sum(int(layer.max()) for layer in layers)
 
 
@@ -77,20 +82,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of training sets")
     parser.add_argument("--sets", required=True, help="which of them, divided by commas")
     parser.add_argument("--teacher", type=Path, required=True, help="weight file, as mobile_sam.pt")
+    parser.add_argument("--score", type=float, default=0.86, help="masks that the teacher expects to be worse are dropped")
     parser.add_argument("--out", type=Path, required=True, help="folder of the training set to make")
     args = parser.parse_args()
     load_network(args.teacher)  # a wrong file is told before anything else
-    for name in ("images", "masks"):
+    for name in ("images", "masks", "told"):
         (args.out / name).mkdir(parents=True, exist_ok=True)
     todo = [
         (photo, f"{name}-{photo.stem}")
         for name in args.sets.split(",")
         for photo in sorted((args.data / name / "images").iterdir())
-        if not (args.out / "masks" / f"{name}-{photo.stem}-0.png").exists()
+        if not (args.out / "told" / f"{name}-{photo.stem}.npy").exists()
     ]
     cores = os.cpu_count() or 1
-    with ProcessPoolExecutor(cores) as pool:
-        waiting = [pool.submit(label, args.teacher, photo, args.out, stem) for photo, stem in todo]
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(label, args.teacher, args.score, photo, args.out, stem) for photo, stem in todo]
         for i, (result, (photo, _)) in enumerate(zip(waiting, todo, strict=True), 1):
             print(f"{i} of {len(todo)}: {photo.name}: {result.result()}", flush=True)
 

@@ -7,7 +7,7 @@ object, cut out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -26,6 +26,10 @@ class Photo:
     labels: np.ndarray
     cut_out: bool = False
     """It shows one object alone: to be pasted, but no scene and no texture."""
+    told: np.ndarray | None = None
+    """(C, h, w) float16: the embedding that a teacher has of it (label.py), of the square that the photograph is padded to."""
+    places: np.ndarray | None = None
+    """(H, W, 2) float32 x, y: where in that square, from 0 to 1, each pixel came from; below 0 where from elsewhere."""
 
 
 def load_photo(image: Path, mask: Path | None) -> Photo:
@@ -57,14 +61,15 @@ def load_sets(root: Path) -> dict[str, list[Photo]]:
     """Every set below `root`, by its folder's name."""
     cv2.setNumThreads(1)  # before workers are forked: OpenCV's threads would not live on in them, and be waited for
     sets: dict[str, list[Photo]] = {}
+    told = {path.stem: path for path in root.rglob("told/*.npy")}
     for folder in sorted(root.rglob("images")):
-        masks = folder.parent / "masks"
-        photos = [
-            load_photo(image, masks / f"{image.stem}.png" if masks.is_dir() else None)
-            for image in sorted(folder.iterdir())
-            if image.suffix.lower() in {".jpg", ".jpeg", ".png"}
-        ]
-        sets.setdefault(folder.relative_to(root).parts[0], []).extend(photos)
+        masks, name = folder.parent / "masks", folder.relative_to(root).parts[0]
+        for image in sorted(folder.iterdir()):
+            if image.suffix.lower() in {".jpg", ".jpeg", ".png"}:
+                photo = load_photo(image, masks / f"{image.stem}.png" if masks.is_dir() else None)
+                known = told.get(f"{name}-{image.stem}") or told.get(image.stem.rpartition("-")[0])
+                photo = replace(photo, told=np.load(known, mmap_mode="r")) if known else photo
+                sets.setdefault(name, []).append(photo)
     if not sets:
         raise SystemExit(f"no folder named 'images' below {root}: see training/nano/README.md for the layout")
     return sets

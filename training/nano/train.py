@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
@@ -35,6 +35,7 @@ from pointcut.nets.processor import multiplies_bfloat16
 from pointcut.nets.prompts import FOREGROUND, Prompts
 from pointcut.nets.sam2 import NANO, Sam2
 from pointcut.segment.devices import keep_freed_memory
+from telling import Teller
 
 WEIGHT_DECAY = 0.03
 
@@ -70,6 +71,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--objects", type=int, default=3, help="objects asked for in each picture")
     parser.add_argument("--lr", type=float, default=8e-4)
+    parser.add_argument(
+        "--told", type=float, default=0.0, help="weight of the loss for what the embedding is off a teacher's (telling.py)"
+    )
     parser.add_argument("--optimiser", choices=("adamw", "muon"), default="adamw")
     parser.add_argument("--seed", type=int, default=20261120)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -96,7 +100,9 @@ class Trainer:
             begin_with(self.net, load_file(args.start_from, device=str(self.device)), new=".rises.")
         if self.device.type == "cpu":
             spare_slow_kernels(self.net)
-        self.optimiser = MuonAndAdamW(self.net, args.lr, WEIGHT_DECAY) if args.optimiser == "muon" else adamw(self.net, args.lr)
+        self.teller = Teller(NANO.prompts.width, args.data, args.told).to(self.device)
+        learning = nn.ModuleList([self.net, self.teller])
+        self.optimiser = MuonAndAdamW(learning, args.lr, WEIGHT_DECAY) if args.optimiser == "muon" else adamw(learning, args.lr)
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.step, self.seconds = 0, 0.0
         self.path = args.out / "state.pt"
@@ -107,6 +113,7 @@ class Trainer:
     def resume(self) -> None:
         state = torch.load(self.path, map_location=self.device, weights_only=True)
         self.net.load_state_dict(state["net"])
+        self.teller.load_state_dict(state["teller"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
         print(f"resumed at step {self.step}, {self.seconds / 60:.1f} min", flush=True)
@@ -114,6 +121,7 @@ class Trainer:
     def save(self) -> None:
         state = {
             "net": self.net.state_dict(),
+            "teller": self.teller.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average,
             "step": self.step,
@@ -169,7 +177,7 @@ class Trainer:
         rng = np.random.default_rng([self.args.seed, self.step])
         self.net.train()
         with narrower(self.device), attention_kernel(self.device):
-            loss, report = interaction_loss(self.net, Batch(*(x.to(self.device) for x in batch)), rng)
+            loss, report = interaction_loss(self.net, Batch(*(x.to(self.device) for x in batch)), rng, self.teller)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -226,14 +234,14 @@ def attention_kernel(device: torch.device) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
-def adamw(net: Sam2, lr: float) -> torch.optim.AdamW:
+def adamw(net: nn.Module, lr: float) -> torch.optim.AdamW:
     """Biases, norms and single values do not decay."""
     decay, plain = ([p for p in net.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False))
     groups = [{"params": decay, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
 
 
-def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator, teller: Teller) -> tuple[Tensor, dict[str, float]]:
     """One picture encoded, every object asked for by a click or box, then looked at again or corrected with the last logits."""
     objects = batch.masks.shape[1]
     mean, std = (torch.tensor(x, device=batch.images.device).view(1, 3, 1, 1) for x in (MEAN, STD))
@@ -277,7 +285,12 @@ def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator) -> tuple
             xy, label = corrective_clicks(previous[:, 0], target)
             points = xy if points is None else torch.cat([points, xy], dim=1)
             labels = label if labels is None else torch.cat([labels, label], dim=1)
-    return loss / len(moves), report
+    loss = loss / len(moves)
+    if teller.weight:
+        off = teller.loss(features.embedding, batch.told)
+        report["told"] = round(off.item(), 3)
+        loss = loss + teller.weight * off
+    return loss, report
 
 
 def moves_from(rng: np.random.Generator) -> list[str]:
