@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Trains the built-in model on a CPU, in seven legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
-# an AMD EPYC, 116 and 86 on 2 of a newer one, mostly shared with other work; its memory in 43, 23, 12, 12, 14, 25, 27 and 7.5 more. Cost: one
-# laptop, fourteen hours. Seeds 20261120 to 20261130, 20261205, 20261206 and 20261208 to 20261210. The shipped weights got the trunk's way
-# up in the fourth leg, bent pictures and second looks in the seventh, and stamps in the eighth (a sixth was left out); made again by this
+# Trains the built-in model on a CPU, in eight legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
+# an AMD EPYC, 116, 86 and 78 on 2 of a newer one, mostly shared with other work; its memory in 43, 23, 12, 12, 14, 25, 27, 7.5 and 20 more.
+# Cost: one laptop, sixteen hours. Seeds 20261120 to 20261130, 20261205, 20261206 and 20261208 to 20261212. The shipped weights got the trunk's way
+# up in the fourth leg, bent pictures and second looks in the seventh, stamps in the eighth and a teacher in the ninth (a sixth was left out); made again by this
 # file they have all of it from the first.
 # Stop it at any time and start it again: it goes on where its last save (every two minutes) was.
-#   DATA=folder of training sets, with stamps (README.md)   OUT=folder of the run
+#   DATA=folder of training sets, with stamps and what a teacher says (README.md)   OUT=folder of the run
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 DATA=${DATA:-../shared/data/train}
@@ -43,14 +43,15 @@ leg_from between seventh --optimiser muon --lr 7e-4 --seed 20261205 --phase 384:
 # The eighth begins between the seventh's beginning and its end, and has stamps to paste (stamps.py): more of its pictures are composites.
 mix between seventh 0.7 next
 leg_from next eighth --optimiser muon --lr 7e-4 --seed 20261208 --phase 384:10:44:0.6 --phase 512:6:42:0.4
-# What is shipped is half of its beginning and half of its end.
+# The ninth begins half way, and is taught by MobileSAM: its masks of every photograph, and its embedding (label.py, telling.py).
 mix next eighth 0.5 mixed
+leg_from mixed ninth --optimiser muon --lr 8e-4 --seed 20261211 --told 0.5 --phase 384:10:42:0.3 --phase 512:6:36:0.15
 # The memory for tracking comes last, with the image network frozen: 26 minutes on small clips, then 17 on larger ones; and 23 more
 # on clips in which objects leave. The shipped weights got the first 43 over the second leg's image network, the next 23 over the
 # third's, twelve each over the fourth's and the fifth's, fourteen over what was mixed of these, 25 over what the eighth began with, 27
-# over seven tenths of the eighth, on clips of eight frames, which reach as far back as a memory does (README.md), and 7.5 over what is
-# shipped.
-memory_from mixed memory-first 256 6 4 26 1e-3
+# over seven tenths of the eighth, on clips of eight frames, which reach as far back as a memory does (README.md), 7.5 over half of it,
+# and 20 over the ninth.
+memory_from ninth memory-first 256 6 4 26 1e-3
 memory_from memory-first memory-second 384 4 5 17 4e-4 --seed 20261122
 memory_from memory-second memory-third 384 4 5 23 6e-4 --seed 20261125
 memory_from memory-third memory-fourth 384 4 5 12 5e-4 --seed 20261127
@@ -58,5 +59,6 @@ memory_from memory-fourth memory-fifth 384 4 5 12 5e-4 --seed 20261129
 memory_from memory-fifth memory-sixth 384 4 5 14 5e-4 --seed 20261130
 memory_from memory-sixth memory-seventh 384 4 5 25 6e-4 --seed 20261206
 memory_from memory-seventh memory-eighth 384 3 8 27 6e-4 --seed 20261209
-memory_from memory-eighth memory 384 3 8 7.5 4e-4 --seed 20261210
+memory_from memory-eighth memory-ninth 384 3 8 7.5 4e-4 --seed 20261210
+memory_from memory-ninth memory 384 3 8 20 6e-4 --seed 20261212
 "$PYTHON" training/nano/export.py "$OUT/memory"
