@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 Click = tuple[int, int, int]
 """x, y, and 1 for the object or 0 for what is not."""
 
-HEAD: tuple[Click, ...] = ((225, 110, 1), (225, 190, 0), (320, 300, 0))
+HEAD: tuple[Click, ...] = ((225, 110, 1), (225, 45, 1), (225, 190, 0))
 SAUCER: tuple[Click, ...] = ((230, 140, 0), (300, 290, 0), (60, 60, 0))
 SAUCER_BOX = (75, 95, 480, 398)
 HELMET_BOX = (300, 300, 512, 512)
