@@ -2,9 +2,8 @@
 
 Searches every photograph of the sets for all that the teacher finds without prompts, and lays the masks out in layers: a mask
 goes into the first layer in which it hides next to nothing, the largest first, so wholes come before their parts. Each layer
-becomes a photograph with a palette mask of its own, `images/X-0.jpg` with `masks/X-0.png`. What the teacher's
-encoder makes of the photograph is kept, too (`told/X.npy`, 2 MB; telling.py). Photographs that are done are left out when it is
-started again.
+becomes a photograph with a palette mask of its own, `images/X-0.jpg` with `masks/X-0.png`. What the teacher's encoder makes of
+the photograph is kept, too (`told/X.npy`, 2 MB; telling.py). Photographs that are done are left out when it is started again.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from PIL import Image
 
 import pointcut
 from pointcut.automatic.config import AutomaticConfig
+from pointcut.files import replacing
 from pointcut.segment.segmenter import Segmenter
 from pointcut.weights.load import load_network
 
@@ -73,7 +73,8 @@ def label(teacher: Path, score: float, photo: Path, out: Path, stem: str) -> int
         image = Image.fromarray(layer, "P")
         image.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
         image.save(out / "masks" / f"{stem}-{i}.png")
-    np.save(out / "told" / f"{stem}.npy", encoded.features.embedding[0].half().numpy())
+    with replacing(out / "told" / f"{stem}.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, encoded.features.embedding[0].half().numpy())
     return sum(int(layer.max()) for layer in layers)
 
 
