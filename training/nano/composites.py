@@ -201,7 +201,7 @@ def paste(scene: Photo, image: np.ndarray, mask: np.ndarray, label: int, rng: Rn
     alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.4, 1.0))[..., None]
     canvas = canvas * (1 - alpha) + image * alpha
     labels = np.where(mask > 0, np.uint8(label), scene.labels)
-    places = scene.places if scene.places is None else np.where(mask[..., None] > 0, np.float32(-1), scene.places)
+    places = scene.places if scene.places is None else np.where(mask[..., None] > 0, np.float32(ELSEWHERE), scene.places)
     return replace(scene, image=canvas.astype(np.uint8), labels=labels, places=places)
 
 

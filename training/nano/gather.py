@@ -49,8 +49,9 @@ def main() -> None:
         if is_one_of_a_kind(path):
             with Image.open(path) as opened:
                 picture = opened.convert("RGB")
-            if likeness(picture) not in seen:
-                seen.add(likeness(picture))
+            alike = likeness(picture)
+            if alike not in seen:
+                seen.add(alike)
                 picture.thumbnail((LONGEST, LONGEST))
                 kept[name_of(path)] = picture
     for i, (name, picture) in enumerate(kept.items()):

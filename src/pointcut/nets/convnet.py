@@ -13,7 +13,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import ConvNorm
+from .layers import ConvNorm, bake_convolutions
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,7 @@ class ConvNet(nn.Module):
 
     def bake(self, input_size: int) -> None:  # noqa: ARG002  # trunks are baked alike; the size does not matter here
         """Folds every normalisation into its convolution."""
-        for module in self.modules():
-            if isinstance(module, ConvNorm):
-                module.bake()
+        bake_convolutions(self)
 
     def forward(self, x: Tensor, heads: Sequence[nn.Conv2d]) -> list[Tensor]:
         """(B, 3, H, W) -> four maps, finest first, each through its head, a 1x1 convolution."""

@@ -264,11 +264,11 @@ class Fuser(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """A 3x3 convolution and its batch normalisation; `bake` folds the second into the first for inference."""
+    """A convolution and its batch normalisation; `bake` folds the second into the first for inference."""
 
-    def __init__(self, width_in: int, width_out: int, stride: int = 1) -> None:
+    def __init__(self, width_in: int, width_out: int, stride: int = 1, *, kernel: int = 3, groups: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width_in, width_out, 3, stride=stride, padding=1, bias=False)
+        self.conv = nn.Conv2d(width_in, width_out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(width_out)
 
     def bake(self) -> None:
@@ -280,3 +280,10 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))
+
+
+def bake_convolutions(net: nn.Module) -> None:
+    """Folds every batch normalisation inside into its convolution."""
+    for module in net.modules():
+        if isinstance(module, ConvNorm):
+            module.bake()

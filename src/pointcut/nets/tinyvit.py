@@ -15,9 +15,9 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .layers import MLP, LayerNorm2d
+from .layers import MLP, ConvNorm, bake_convolutions
+from .vit import neck
 from .windows import window_partition, window_unpartition
 
 
@@ -31,28 +31,14 @@ class TinyViTConfig:
     windows: tuple[int, int, int] = (7, 14, 7)
 
 
-class ConvNormAny(nn.Sequential):
-    """A convolution of any kind and its batch normalisation, under the checkpoint's names; `bake` makes one of them."""
-
-    def __init__(self, width_in: int, width_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        self.c = nn.Conv2d(width_in, width_out, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(width_out)
-
-    def bake(self) -> None:
-        if isinstance(self.bn, nn.BatchNorm2d):
-            self.c = fuse_conv_bn_eval(self.c.eval(), self.bn.eval())
-            self.bn = nn.Identity()
-
-
 class MBConv(nn.Module):
     """Widen, look around, narrow, with a shortcut. Source: Sandler et al., "MobileNetV2", figure 3."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = ConvNormAny(width, 4 * width, 1)
-        self.conv2 = ConvNormAny(4 * width, 4 * width, 3, groups=4 * width)
-        self.conv3 = ConvNormAny(4 * width, width, 1)
+        self.conv1 = ConvNorm(width, 4 * width, kernel=1)
+        self.conv2 = ConvNorm(4 * width, 4 * width, groups=4 * width)
+        self.conv3 = ConvNorm(4 * width, width, kernel=1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.gelu(self.conv2(F.gelu(self.conv1(x))))
@@ -64,9 +50,9 @@ class Merging(nn.Module):
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = ConvNormAny(width_in, width, 1)
-        self.conv2 = ConvNormAny(width, width, 3, stride, groups=width)
-        self.conv3 = ConvNormAny(width, width, 1)
+        self.conv1 = ConvNorm(width_in, width, kernel=1)
+        self.conv2 = ConvNorm(width, width, stride, groups=width)
+        self.conv3 = ConvNorm(width, width, kernel=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
@@ -116,7 +102,7 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
         self.attn = WindowAttention(width, heads, window)
-        self.local_conv = ConvNormAny(width, width, 3, groups=width)
+        self.local_conv = ConvNorm(width, width, groups=width)
         self.mlp = NormedMLP(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,7 +140,7 @@ class Stem(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.seq = nn.Sequential(ConvNormAny(3, width // 2, 3, 2), nn.GELU(), ConvNormAny(width // 2, width, 3, 2))
+        self.seq = nn.Sequential(ConvNorm(3, width // 2, 2), nn.GELU(), ConvNorm(width // 2, width, 2))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.seq(x)
@@ -173,18 +159,11 @@ class TinyViT(nn.Module):
         for width, depth, heads, window, step in rows:
             stages.append(Stage([Block(width, heads, window) for _ in range(depth)], step))
         self.layers = nn.Sequential(*stages)
-        self.neck = nn.Sequential(
-            nn.Conv2d(widths[-1], width_out, 1, bias=False),
-            LayerNorm2d(width_out),
-            nn.Conv2d(width_out, width_out, 3, padding=1, bias=False),
-            LayerNorm2d(width_out),
-        )
+        self.neck = neck(widths[-1], width_out)
 
     def bake(self) -> None:
         """Folds every normalisation of a batch into its convolution."""
-        for module in self.modules():
-            if isinstance(module, ConvNormAny):
-                module.bake()
+        bake_convolutions(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x.to(memory_format=torch.channels_last))

@@ -107,6 +107,16 @@ class PatchEmbed(nn.Module):
         return self.proj(x).permute(0, 2, 3, 1)  # (B, H, W, C)
 
 
+def neck(width: int, width_out: int) -> nn.Sequential:
+    """The last map to the embedding's width: what SAM's image encoders end with."""
+    return nn.Sequential(
+        nn.Conv2d(width, width_out, 1, bias=False),
+        LayerNorm2d(width_out),
+        nn.Conv2d(width_out, width_out, 3, padding=1, bias=False),
+        LayerNorm2d(width_out),
+    )
+
+
 class ViT(nn.Module):
     """Pixels (B, 3, S, S) to an embedding (B, 256, S/16, S/16)."""
 
@@ -119,12 +129,7 @@ class ViT(nn.Module):
             Block(config.width, config.heads, 0 if i in config.global_blocks else config.window, side)
             for i in range(config.depth)
         )
-        self.neck = nn.Sequential(
-            nn.Conv2d(config.width, width_out, 1, bias=False),
-            LayerNorm2d(width_out),
-            nn.Conv2d(width_out, width_out, 3, padding=1, bias=False),
-            LayerNorm2d(width_out),
-        )
+        self.neck = neck(config.width, width_out)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x) + self.pos_embed

@@ -19,6 +19,8 @@ META_RULES: Rules = (
     (r"\.mlp\.lin2\.", ".mlp.layers.1."),
     (r"\.mlp\.fc1\.", ".mlp.layers.0."),
     (r"\.mlp\.fc2\.", ".mlp.layers.1."),
+    (r"\.c\.weight$", ".conv.weight"),
+    (r"\.bn\.", ".norm."),
     (
         r"^(memory_attention|memory_encoder|maskmem_tpos_enc|no_mem_pos_enc|no_obj_ptr|no_obj_embed_spatial|mask_downsample"
         r"|obj_ptr_proj|obj_ptr_tpos_proj)(?=[._]|$)",

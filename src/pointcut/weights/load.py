@@ -136,7 +136,7 @@ def recognise(native: dict[str, Tensor], source: str) -> str:
 
     if "image_encoder.trunk.stem.conv.weight" in native:
         return "nano"
-    if "image_encoder.patch_embed.seq.0.c.weight" in native:
+    if "image_encoder.patch_embed.seq.0.conv.weight" in native:
         return "mobile-sam"
     vit = native.get("image_encoder.patch_embed.proj.weight")
     if vit is not None and "image_encoder.pos_embed" in native:

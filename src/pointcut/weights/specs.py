@@ -42,13 +42,15 @@ class ModelSpec:
     licence: str
     parameters: float
     """Millions."""
+    registered: tuple[str, ...] = ()
+    """Its name in the registry of `segment_anything`, or of `mobile_sam`."""
 
 
 def _sam1(size: str, word: str, file: str, parameters: float) -> ModelSpec:
     url = f"{META}/segment_anything/{file}"
-    return ModelSpec(
-        f"sam-vit-{size}", "SAM", f"facebook/sam-vit-{word}", "model.safetensors", file, url, "Apache-2.0", parameters
-    )
+    hub = f"facebook/sam-vit-{word}"
+    name, registered = f"sam-vit-{size}", (f"vit_{size}",)
+    return ModelSpec(name, "SAM", hub, "model.safetensors", file, url, "Apache-2.0", parameters, registered)
 
 
 def _sam2(version: str, size: str, day: str, parameters: float) -> ModelSpec:
@@ -71,6 +73,7 @@ MOBILE = ModelSpec(
     "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
     "Apache-2.0",
     9.8,
+    ("vit_t",),
 )
 """SAM with an image encoder that a phone can run, distilled from SAM's largest."""
 
@@ -96,11 +99,7 @@ def find(name: str) -> ModelSpec | None:
     wanted = _plain(name)
     for spec in MODELS:
         known = {spec.name, spec.hub_id, spec.hub_id.rpartition("/")[2], spec.meta_file, spec.meta_file.rpartition(".")[0]}
-        if spec.family == "SAM":
-            known.add(spec.name.removeprefix("sam-"))
-        if spec is MOBILE:
-            known.add("vit-t")
-        if wanted in {_plain(k) for k in known if k}:
+        if wanted in {_plain(k) for k in (*known, *spec.registered) if k}:
             return spec
     return None
 
