@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from composites import Donors, Rng, composite, in_the_light_of, random_view, recolour, tilted, warped, weather
-from photos import VOID, load_sets, objects_of, scenes_of
+from photos import LAYERS, VOID, Photo, load_sets, objects_of, scenes_of
+from pointcut.masks import iou
 from telling import told_of
 
 DONORS = (
@@ -25,6 +26,9 @@ DONORS = (
     ("davis_tennis", 0.03),
 )
 """What share of the objects that are pasted comes from where."""
+
+SAME = 0.9
+"""Masks that overlap by more are of one thing."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ class Batch(NamedTuple):
     """(B, K, 2) x, y."""
     boxes: Tensor
     """(B, K, 4) x0, y0, x1, y1, noisy."""
+    others: Tensor
+    """(B, K, LAYERS, S/4, S/4) uint8: what else the click may mean, 255 in its cells; zeros alone where there is nothing."""
+    by_people: Tensor
+    """(B,) bool: people labelled the picture."""
     told: Tensor
     """(B, C, S/16, S/16) what a teacher's embedding has there, zeros where nothing is told."""
 
@@ -79,6 +87,20 @@ def inner_click(mask: np.ndarray, rng: Rng) -> tuple[float, float]:
         index = int(np.searchsorted(total, rng.uniform(0, total[-1])))
     y, x = divmod(min(index, flat.size - 1), mask.shape[1])
     return float(x), float(y)
+
+
+def others_of(scene: Photo, mask: np.ndarray, click: tuple[float, float], least: float) -> np.ndarray:
+    """What else a click on the object `mask` (S, S) may mean by the scene's layers: (LAYERS, S/4, S/4) uint8, 255 all of it."""
+    side = mask.shape[0]
+    others = np.zeros((LAYERS, side // 4, side // 4), np.uint8)
+    if scene.layers is None:
+        return others
+    x, y = map(int, click)
+    for i, label in enumerate(scene.layers[y, x]):
+        other = (scene.layers[..., i] == label).astype(np.uint8)
+        if 0 < label < VOID and other.sum() >= least * other.size and iou(other > 0, mask > 0) < SAME:
+            others[i] = cv2.resize(other * 255, others.shape[1:], interpolation=cv2.INTER_AREA)
+    return others
 
 
 def noisy_box(mask: np.ndarray, rng: Rng, noise: float) -> tuple[float, float, float, float]:
@@ -115,16 +137,10 @@ class Batches(IterableDataset):
 
     def batch(self, rng: Rng) -> Batch:
         pictures = [self.picture(rng) for _ in range(self.pictures)]
-        images, masks, clicks, boxes, told = (np.stack(part) for part in zip(*pictures, strict=True))
-        return Batch(
-            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
-            torch.from_numpy(masks),
-            torch.from_numpy(clicks).float(),
-            torch.from_numpy(boxes).float(),
-            torch.from_numpy(told),
-        )
+        return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*pictures, strict=True)))
 
-    def picture(self, rng: Rng) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def picture(self, rng: Rng) -> tuple[np.ndarray, ...]:
+        """One picture's row of a Batch."""
         while True:
             photos = self.sets[self.names[rng.choice(len(self.names), p=self.weights)]]
             scene = random_view(photos[rng.integers(len(photos))], self.side, rng, (0.25, 1.0))
@@ -141,9 +157,19 @@ class Batches(IterableDataset):
         weight = np.array([(scene.labels == i).sum() for i in ids], np.float64) ** 0.45
         chosen = rng.choice(ids, size=self.objects, replace=len(ids) < self.objects, p=weight / weight.sum())
         masks = np.stack([np.where(scene.labels == VOID, VOID, scene.labels == i).astype(np.uint8) for i in chosen])
-        clicks = np.array([inner_click((m == 1).astype(np.uint8), rng) for m in masks])
-        boxes = np.array([noisy_box(m == 1, rng, 0.1 if rng.random() < 0.5 else 0.02) for m in masks])
+        clicks = [inner_click((m == 1).astype(np.uint8), rng) for m in masks]
+        boxes = [noisy_box(m == 1, rng, 0.1 if rng.random() < 0.5 else 0.02) for m in masks]
+        others = [others_of(scene, m == 1, click, self.mixture.least) for m, click in zip(masks, clicks, strict=True)]
         image = scene.image
         if rng.random() < self.mixture.lit:
             image = in_the_light_of(self.textures[rng.integers(len(self.textures))].image, image, rng)
-        return weather(recolour(image, rng), rng), masks, clicks, boxes, told_of(scene)
+        image = weather(recolour(image, rng), rng).transpose(2, 0, 1)
+        return (
+            np.ascontiguousarray(image),
+            masks,
+            np.array(clicks, np.float32),
+            np.array(boxes, np.float32),
+            np.stack(others),
+            np.array(scene.by_people),
+            told_of(scene),
+        )

@@ -6,14 +6,19 @@ cut by others they give a new picture every time, with exact borders. Everything
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
 
-from photos import VOID, Photo, objects_of
+from photos import LAYERS, VOID, Photo, objects_of
 
 Rng = np.random.Generator
+
+UNKNOWN = (VOID,) * LAYERS
+"""What lies there in each layer, if nobody knows."""
 
 ELSEWHERE = (-1.0, -1.0)
 """The place of a pixel that is not of the photograph."""
@@ -48,15 +53,17 @@ def random_view(photo: Photo, side: int, rng: Rng, zoom: tuple[float, float]) ->
     image, labels = photo.image[y : y + h, x : x + w], photo.labels[y : y + h, x : x + w]
     image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if h > side else cv2.INTER_LINEAR)
     labels = cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST)
+    layers = photo.layers
+    if layers is not None:
+        layers = cv2.resize(layers[y : y + h, x : x + w], (side, side), interpolation=cv2.INTER_NEAREST)
     places = None
     if photo.told is not None:
         steps = (np.arange(side, dtype=np.float32) + 0.5) / side
         places = np.stack(np.meshgrid(x + steps * w, y + steps * h), axis=-1) / np.float32(max(height, width))
     if rng.random() < 0.5:
-        image, labels = image[:, ::-1], labels[:, ::-1]
-        places = places if places is None else places[:, ::-1]
-    places = places if places is None else np.ascontiguousarray(places)
-    return Photo(np.ascontiguousarray(image), np.ascontiguousarray(labels), told=photo.told, places=places)
+        image, labels, layers, places = (x if x is None else x[:, ::-1] for x in (image, labels, layers, places))
+    image, labels, layers, places = (x if x is None else np.ascontiguousarray(x) for x in (image, labels, layers, places))
+    return replace(photo, image=image, labels=labels, layers=layers, places=places)
 
 
 def tilted(photo: Photo, rng: Rng) -> Photo:
@@ -64,11 +71,8 @@ def tilted(photo: Photo, rng: Rng) -> Photo:
     side = photo.labels.shape[0]
     matrix = cv2.getRotationMatrix2D((side / 2, side / 2), rng.normal(0, 12), 1.1)
     image = cv2.warpAffine(photo.image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    labels = cv2.warpAffine(photo.labels, matrix, (side, side), flags=cv2.INTER_NEAREST, borderValue=VOID)
-    places = photo.places
-    if places is not None:
-        places = cv2.warpAffine(places, matrix, (side, side), flags=cv2.INTER_NEAREST, borderValue=ELSEWHERE)
-    return replace(photo, image=image, labels=labels, places=places)
+    moved = partial(cv2.warpAffine, M=matrix, dsize=(side, side), flags=cv2.INTER_NEAREST)
+    return replace(photo, image=image, **moved_maps(photo, moved))
 
 
 def warped(photo: Photo, rng: Rng) -> Photo:
@@ -81,11 +85,18 @@ def warped(photo: Photo, rng: Rng) -> Photo:
     y, x = np.mgrid[0:side, 0:side].astype(np.float32)
     x, y = x + across, y + down
     image = cv2.remap(photo.image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    labels = cv2.remap(photo.labels, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=VOID)
-    places = photo.places
-    if places is not None:
-        places = cv2.remap(places, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=ELSEWHERE)
-    return replace(photo, image=image, labels=labels, places=places)
+    moved = partial(cv2.remap, map1=x, map2=y, interpolation=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    return replace(photo, image=image, **moved_maps(photo, moved))
+
+
+def moved_maps(photo: Photo, moved: Callable[..., np.ndarray]) -> dict[str, np.ndarray | None]:
+    """What is known of each pixel, moved with the picture: by OpenCV, which takes `borderValue` for what comes from outside."""
+    layers, places = photo.layers, photo.places
+    return {
+        "labels": moved(photo.labels, borderValue=VOID),
+        "layers": layers if layers is None else moved(layers, borderValue=UNKNOWN),
+        "places": places if places is None else moved(places, borderValue=ELSEWHERE),
+    }
 
 
 def in_the_light_of(other: np.ndarray, image: np.ndarray, rng: Rng) -> np.ndarray:
@@ -200,9 +211,14 @@ def paste(scene: Photo, image: np.ndarray, mask: np.ndarray, label: int, rng: Rn
         canvas *= 1 - rng.uniform(0.2, 0.6) * shadow[..., None]
     alpha = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.4, 1.0))[..., None]
     canvas = canvas * (1 - alpha) + image * alpha
-    labels = np.where(mask > 0, np.uint8(label), scene.labels)
-    places = scene.places if scene.places is None else np.where(mask[..., None] > 0, np.float32(ELSEWHERE), scene.places)
-    return replace(scene, image=canvas.astype(np.uint8), labels=labels, places=places)
+    covered, layers, places = mask[..., None] > 0, scene.layers, scene.places
+    return replace(
+        scene,
+        image=canvas.astype(np.uint8),
+        labels=np.where(mask > 0, np.uint8(label), scene.labels),
+        layers=layers if layers is None else np.where(covered, np.uint8(0), layers),
+        places=places if places is None else np.where(covered, np.float32(ELSEWHERE), places),
+    )
 
 
 def composite(scene: Photo, donors: Donors, textures: list[Photo], rng: Rng) -> Photo:

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 import pointcut
+from photos import LAYERS
 from pointcut.automatic.config import AutomaticConfig
 from pointcut.files import replacing
 from pointcut.segment.segmenter import Segmenter
@@ -29,7 +30,6 @@ from pointcut.weights.load import load_network
 SEARCH = AutomaticConfig(points_per_side=12, stability_score_thresh=0.9)
 LEAST, MOST = 0.003, 0.9
 """What share of a photograph a mask covers."""
-LAYERS = 4
 HIDDEN = 0.05
 """The share of a mask that may be hidden by what is in its layer already."""
 

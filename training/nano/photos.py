@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ from PIL import Image
 
 VOID = 255
 LONGEST = 512
+LAYERS = 4
+"""Label maps of one photograph that a teacher may make, for things lie over one another: wholes, and their parts (label.py)."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class Photo:
     """(C, h, w) float16: the embedding that a teacher has of it (label.py), of the square that the photograph is padded to."""
     places: np.ndarray | None = None
     """(H, W, 2) float32 x, y: where in that square, from 0 to 1, each pixel came from; below 0 where from elsewhere."""
+    layers: np.ndarray | None = None
+    """(H, W, LAYERS) uint8: all of a teacher's label maps, zeros where there is none; a click means one thing in each."""
+    by_people: bool = True
+    """People labelled it, so that `labels` tells which of the things that a click may mean they would have meant."""
 
 
 def load_photo(image: Path, mask: Path | None) -> Photo:
@@ -37,12 +44,20 @@ def load_photo(image: Path, mask: Path | None) -> Photo:
     if mask is None and (picture.mode in ("RGBA", "LA") or "transparency" in picture.info):
         return cut_out(np.asarray(picture.convert("RGBA")))
     picture = picture.convert("RGB")
+    pixels = np.asarray(picture.resize(shrunk(picture), Image.Resampling.BICUBIC))
+    return Photo(pixels, np.zeros(pixels.shape[:2], np.uint8) if mask is None else load_labels(mask))
+
+
+def load_labels(mask: Path) -> np.ndarray:
+    """(H, W) uint8, as large as the photograph."""
+    labels = Image.open(mask)
+    return np.asarray(labels.resize(shrunk(labels), Image.Resampling.NEAREST))
+
+
+def shrunk(picture: Image.Image) -> tuple[int, int]:
+    """Its width and height in memory."""
     scale = min(1.0, LONGEST / max(picture.size))
-    size = round(picture.width * scale), round(picture.height * scale)
-    pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
-    if mask is None:
-        return Photo(pixels, np.zeros(pixels.shape[:2], np.uint8))
-    return Photo(pixels, np.asarray(Image.open(mask).resize(size, Image.Resampling.NEAREST)))
+    return round(picture.width * scale), round(picture.height * scale)
 
 
 def cut_out(pixels: np.ndarray) -> Photo:
@@ -61,18 +76,34 @@ def load_sets(root: Path) -> dict[str, list[Photo]]:
     """Every set below `root`, by its folder's name."""
     cv2.setNumThreads(1)  # before workers are forked: OpenCV's threads would not live on in them, and be waited for
     sets: dict[str, list[Photo]] = {}
-    told = {path.stem: path for path in root.rglob("told/*.npy")}
+    lessons = {path.stem: lesson(path) for path in root.rglob("told/*.npy")}
     for folder in sorted(root.rglob("images")):
         masks, name = folder.parent / "masks", folder.relative_to(root).parts[0]
         for image in sorted(folder.iterdir()):
             if image.suffix.lower() in {".jpg", ".jpeg", ".png"}:
                 photo = load_photo(image, masks / f"{image.stem}.png" if masks.is_dir() else None)
-                known = told.get(f"{name}-{image.stem}") or told.get(image.stem.rpartition("-")[0])
-                photo = replace(photo, told=np.load(known, mmap_mode="r")) if known else photo
+                if known := lessons.get(f"{name}-{image.stem}"):
+                    photo = replace(photo, told=known.told, layers=known.layers)
+                elif known := lessons.get(image.stem.rpartition("-")[0]):
+                    photo = replace(photo, told=known.told, layers=known.layers, by_people=False)
                 sets.setdefault(name, []).append(photo)
     if not sets:
         raise SystemExit(f"no folder named 'images' below {root}: see training/nano/README.md for the layout")
     return sets
+
+
+class Lesson(NamedTuple):
+    """What a teacher says of a photograph (label.py)."""
+
+    told: np.ndarray
+    layers: np.ndarray | None
+
+
+def lesson(told: Path) -> Lesson:
+    """The embedding in that file, and the label maps that lie beside it, if it found anything."""
+    maps = [load_labels(path) for path in sorted((told.parent.parent / "masks").glob(f"{told.stem}-[0-9].png"))]
+    empty = [np.zeros_like(maps[0])] * (LAYERS - len(maps)) if maps else []
+    return Lesson(np.load(told, mmap_mode="r"), np.dstack(maps + empty) if maps else None)
 
 
 def objects_of(photo: Photo, least: float) -> list[int]:

@@ -19,20 +19,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
 from batches import Batch, Batches, Mixture
-from losses import corrective_clicks, mask_losses, target_of, true_ious
+from interaction import interaction_loss
 from muon import MuonAndAdamW
-from pointcut.images import MEAN, STD
 from pointcut.nets.convnet import ConvNet
-from pointcut.nets.decoder import MASK_TOKENS, ImageFeatures, ImageSide
 from pointcut.nets.processor import multiplies_bfloat16
-from pointcut.nets.prompts import FOREGROUND, Prompts
 from pointcut.nets.sam2 import NANO, Sam2
 from pointcut.segment.devices import keep_freed_memory
 from telling import Teller
@@ -239,84 +235,6 @@ def adamw(net: nn.Module, lr: float) -> torch.optim.AdamW:
     decay, plain = ([p for p in net.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False))
     groups = [{"params": decay, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
-
-
-def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator, teller: Teller) -> tuple[Tensor, dict[str, float]]:
-    """One picture encoded, every object asked for by a click or box, then looked at again or corrected with the last logits."""
-    objects = batch.masks.shape[1]
-    mean, std = (torch.tensor(x, device=batch.images.device).view(1, 3, 1, 1) for x in (MEAN, STD))
-    pixels = (batch.images.float() / 255 - mean) / std
-    features = net.encode(pixels.contiguous(memory_format=torch.channels_last))
-    each = ImageFeatures(
-        features.embedding.repeat_interleave(objects, 0),
-        tuple(x.repeat_interleave(objects, 0) for x in features.high_res),
-    )
-    target = target_of(batch.masks.flatten(0, 1))
-    by_box = rng.random() < 0.4
-    points = labels = boxes = None
-    if by_box:
-        boxes = batch.boxes.flatten(0, 1)
-    else:
-        points = batch.clicks.flatten(0, 1)[:, None]
-        labels = torch.full(points.shape[:2], FOREGROUND, device=points.device)
-    moves = moves_from(rng)
-    previous: Tensor | None = None
-    worth = torch.ones(len(target.share), device=pixels.device)
-    loss, report = torch.zeros((), device=pixels.device), {}
-    for i, move in enumerate(moves):
-        logits, scores, presence = all_masks(net, each, Prompts(points, labels, boxes, previous))
-        losses, ious = mask_losses(logits, target), true_ious(logits, target)
-        ambiguous = i == 0 and not by_box
-        single, best = (losses[:, 0] * worth).mean(), (losses[:, 1:].min(1).values * worth).mean()
-        loss = loss + (0.5 * single + best if ambiguous else single + 0.5 * best) + 0.03 * losses[:, 1:].mean()
-        loss = loss + 1.5 * F.mse_loss(scores.float(), ious) + 0.01 * F.softplus(-presence.float()).mean()
-        kind = "box" if by_box else "click"
-        report[f"{kind}{i}{move}"] = round((ious[:, 1:].max(1).values if ambiguous else ious[:, 0]).mean().item(), 3)
-        if i + 1 == len(moves):
-            break
-        again = moves[i + 1] == "again"
-        chosen, worth = torch.zeros_like(scores[:, 0], dtype=torch.long), torch.ones_like(worth)
-        if ambiguous and again:
-            chosen, worth = to_look_at(ious, rng)
-        elif ambiguous:
-            chosen = 1 + scores[:, 1:].argmax(1)
-        previous = net.limited(logits.detach().float()[torch.arange(len(chosen)), chosen][:, None])
-        if not again:
-            xy, label = corrective_clicks(previous[:, 0], target)
-            points = xy if points is None else torch.cat([points, xy], dim=1)
-            labels = label if labels is None else torch.cat([labels, label], dim=1)
-    loss = loss / len(moves)
-    if teller.weight:
-        off = teller.loss(features.embedding, batch.told)
-        report["told"] = round(off.item(), 3)
-        loss = loss + teller.weight * off
-    return loss, report
-
-
-def moves_from(rng: np.random.Generator) -> list[str]:
-    """What is done to a batch: the `first` prompt, half of the time a second look (`again`), and up to five further clicks."""
-    clicks = int(rng.choice(6, p=[0.4, 0.28, 0.14, 0.1, 0.05, 0.03]))
-    return ["first", *["again"] * (rng.random() < 0.5), *["click"] * clicks]
-
-
-def to_look_at(ious: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Which of a click's candidates (N,) get a second look: mostly the right one, else any, so that the score of a wrong one is
-    learnt, too; and (N,) 1 where that can become the object, 0 where it is another thing, which it is to stay."""
-    best, right = ious[:, 1:].max(1)
-    any_of_three = torch.from_numpy(rng.integers(0, 3, len(ious))).to(ious.device)
-    chosen = 1 + torch.where(torch.from_numpy(rng.random(len(ious)) < 0.6).to(ious.device), right, any_of_three)
-    worth = ious.gather(1, chosen[:, None])[:, 0] >= best - 0.1
-    return chosen, worth.float()
-
-
-def all_masks(net: Sam2, features: ImageFeatures, prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (N, 4, h, w), scores (N, 4), presence (N, 1) of N objects, each with its own features."""
-    encoder, decoder = net.prompt_encoder, net.mask_decoder
-    tokens = encoder(prompts)
-    image: ImageSide = decoder.image_side(features, tokens.dense, encoder.dense_positions())
-    decoded = decoder.decode(image, tokens.sparse)
-    logits = decoder.draw(image, decoded, range(MASK_TOKENS))
-    return logits, decoded.scores, decoded.object_score
 
 
 if __name__ == "__main__":
