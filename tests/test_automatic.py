@@ -359,8 +359,12 @@ def test_counting_alike(nano: pointcut.Segmenter) -> None:
     example = photo.segment(points=[(50, 50)]).best
     config = dataclasses.replace(default_config("nano"), points_per_side=10)
     everything = pointcut.count_objects(photo, config=config)
-    alike = pointcut.count_objects(photo, example, config=config, similarity=0.95)
+    ranked = pointcut.count_objects(photo, example, config=config)
     assert len(everything) >= 6
-    assert len(alike) == 4  # the squares are at 0.87
-    assert alike.similarity is not None
+    assert ranked.similarity is not None
+    last, next_one = np.sort(ranked.similarity)[::-1][3:5]
+    alike = pointcut.count_objects(photo, example, config=config, similarity=float(last + next_one) / 2)
+    assert len(alike) == 4
+    assert all(image[int(y0 + y1) // 2, int(x0 + x1) // 2, 0] == 190 for x0, y0, x1, y1 in alike.cut.boxes_xyxy), "the discs"
+    assert last > next_one + 0.01, "no square is nearly as like"
     assert alike.picture().size == (320, 240)
