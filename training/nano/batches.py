@@ -90,16 +90,16 @@ def inner_click(mask: np.ndarray, rng: Rng) -> tuple[float, float]:
 
 
 def others_of(scene: Photo, mask: np.ndarray, click: tuple[float, float], least: float) -> np.ndarray:
-    """What else a click on the object `mask` (S, S) may mean by the scene's layers: (LAYERS, S/4, S/4) uint8, 255 all of it."""
+    """What else a click on the object `mask` (S, S) bool may mean, by layers: (LAYERS, S/4, S/4) uint8, 255 all of it."""
     side = mask.shape[0]
     others = np.zeros((LAYERS, side // 4, side // 4), np.uint8)
     if scene.layers is None:
         return others
     x, y = map(int, click)
     for i, label in enumerate(scene.layers[y, x]):
-        other = (scene.layers[..., i] == label).astype(np.uint8)
-        if 0 < label < VOID and other.sum() >= least * other.size and iou(other > 0, mask > 0) < SAME:
-            others[i] = cv2.resize(other * 255, others.shape[1:], interpolation=cv2.INTER_AREA)
+        other = scene.layers[..., i] == label
+        if 0 < label < VOID and other.sum() >= least * other.size and iou(other, mask) < SAME:
+            others[i] = cv2.resize(other.astype(np.uint8) * 255, others.shape[1:], interpolation=cv2.INTER_AREA)
     return others
 
 

@@ -60,9 +60,8 @@ def random_view(photo: Photo, side: int, rng: Rng, zoom: tuple[float, float]) ->
     if photo.told is not None:
         steps = (np.arange(side, dtype=np.float32) + 0.5) / side
         places = np.stack(np.meshgrid(x + steps * w, y + steps * h), axis=-1) / np.float32(max(height, width))
-    if rng.random() < 0.5:
-        image, labels, layers, places = (x if x is None else x[:, ::-1] for x in (image, labels, layers, places))
-    image, labels, layers, places = (x if x is None else np.ascontiguousarray(x) for x in (image, labels, layers, places))
+    step, maps = -1 if rng.random() < 0.5 else 1, (image, labels, layers, places)
+    image, labels, layers, places = (x if x is None else np.ascontiguousarray(x[:, ::step]) for x in maps)
     return replace(photo, image=image, labels=labels, layers=layers, places=places)
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from batches import Batch
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
-from pointcut.images import MEAN, STD
 from pointcut.nets.decoder import MASK_TOKENS, ImageFeatures, ImageSide
 from pointcut.nets.prompts import FOREGROUND, Prompts
 from pointcut.nets.sam2 import Sam2
+from pointcut.pixels import normalisation
 from telling import Teller
 
 OTHERS = 0.4
@@ -71,7 +71,8 @@ def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator, teller: 
             chosen = to_look_at(ious, rng)
             target, fit = most_like(chosen, target, ious, others, theirs)
             worth = (fit >= ious[:, 1:].max(1).values - 0.1).float()
-            judged = one_or_other(batch.by_people.repeat_interleave(objects), judged, target)
+            asked = batch.by_people.repeat_interleave(objects)[:, None, None]
+            judged = Target(torch.where(asked, judged.share, target.share), target.known)
         elif ambiguous:
             chosen = 1 + scores[:, 1:].argmax(1)
         previous = net.limited(logits.detach().float()[torch.arange(len(chosen)), chosen][:, None])
@@ -89,7 +90,7 @@ def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator, teller: 
 
 def encoded(net: Sam2, images: Tensor) -> ImageFeatures:
     """(B, 3, S, S) uint8 -> the features of all."""
-    mean, std = (torch.tensor(x, device=images.device).view(1, 3, 1, 1) for x in (MEAN, STD))
+    mean, std = normalisation(images.device)
     return net.encode(((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last))
 
 
@@ -142,11 +143,6 @@ def most_like(chosen: Tensor, target: Target, ious: Tensor, others: Others, thei
         if theirs[i, chosen[of]] > fit[of]:
             share[of], fit[of] = others.target.share[i], theirs[i, chosen[of]]
     return Target(share, target.known), fit
-
-
-def one_or_other(first: Tensor, one: Target, other: Target) -> Target:
-    """Row by row, where `first` (N,) is true, of the one, else of the other."""
-    return Target(*(torch.where(first[:, None, None], x, y) for x, y in zip(one, other, strict=True)))
 
 
 def all_masks(net: Sam2, features: ImageFeatures, prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:

@@ -82,10 +82,9 @@ def load_sets(root: Path) -> dict[str, list[Photo]]:
         for image in sorted(folder.iterdir()):
             if image.suffix.lower() in {".jpg", ".jpeg", ".png"}:
                 photo = load_photo(image, masks / f"{image.stem}.png" if masks.is_dir() else None)
-                if known := lessons.get(f"{name}-{image.stem}"):
-                    photo = replace(photo, told=known.told, layers=known.layers)
-                elif known := lessons.get(image.stem.rpartition("-")[0]):
-                    photo = replace(photo, told=known.told, layers=known.layers, by_people=False)
+                of_this = lessons.get(f"{name}-{image.stem}")
+                if known := of_this or lessons.get(image.stem.rpartition("-")[0]):
+                    photo = replace(photo, told=known.told, layers=known.layers, by_people=of_this is not None)
                 sets.setdefault(name, []).append(photo)
     if not sets:
         raise SystemExit(f"no folder named 'images' below {root}: see training/nano/README.md for the layout")

@@ -2,8 +2,8 @@
 # Trains the built-in model on a CPU, in nine legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
 # an AMD EPYC, 116, 86, 78 and 88 on 2 of a newer one, mostly shared with other work; its memory in 43, 23, 12, 12, 14, 25, 27, 7.5 and 20
 # more. Cost: one laptop, eighteen hours. Seeds 20261120 to 20261130, 20261205, 20261206 and 20261208 to 20261213. The shipped weights
-# got the trunk's way up in the fourth leg, bent pictures and second looks in the seventh, stamps in the eighth and a teacher in the ninth (a sixth was left out); made again by this
-# file they have all of it from the first.
+# got the trunk's way up in the fourth leg, bent pictures and second looks in the seventh, stamps in the eighth and a teacher in the
+# ninth (a sixth was left out); made again by this file they have all of it from the first.
 # Stop it at any time and start it again: it goes on where its last save (every two minutes) was.
 #   DATA=folder of training sets, with stamps and what a teacher says (README.md)   OUT=folder of the run
 set -euo pipefail

@@ -24,12 +24,12 @@ from torch.utils.data import DataLoader
 
 from clips import ClipBatches, Clips
 from losses import mask_losses, target_of, true_ious
-from pointcut.images import MEAN, STD
 from pointcut.nets.decoder import ImageFeatures
 from pointcut.nets.following import ABSENT
 from pointcut.nets.memory import MASK_SCALE, MASK_SHIFT, Memory
 from pointcut.nets.prompts import FOREGROUND, PADDING, Prompts
 from pointcut.nets.sam2 import NANO, Sam2
+from pointcut.pixels import normalisation
 from pointcut.segment.devices import keep_freed_memory
 from train import attention_kernel, begin_with, narrower
 
@@ -172,7 +172,7 @@ def begin(memory: Memory) -> None:
 def tracking_loss(net: Sam2, memory: Memory, clips: Clips, rng: np.random.Generator) -> tuple[Tensor, list[float]]:
     """The first frame is given by its mask or by a click; on each further one the object is found and remembered as found."""
     batch, frames = clips.images.shape[:2]
-    mean, std = (torch.tensor(x, device=clips.images.device).view(1, 3, 1, 1) for x in (MEAN, STD))
+    mean, std = normalisation(clips.images.device)
     with torch.no_grad():
         seen = net.encode_frame((clips.images.flatten(0, 1).float() / 255 - mean) / std)
     embeddings, *high_res = (x.unflatten(0, (batch, frames)).unbind(1) for x in (seen.embedding, *seen.high_res))
