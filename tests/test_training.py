@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 import pointcut
 from batches import Batches, Mixture, inner_click, noisy_box
 from clips import ClipBatches
+from compare_memories import main as compare_memories
 from composites import Donors, blob, composite, cutout, in_the_light_of, random_view, warped
-from gather import main as gather_photographs
 from interaction import interaction_loss, moves_from, to_look_at
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
 from mix import mix
@@ -28,8 +28,9 @@ from pointcut.nets.sam2 import NANO
 from pointcut.weights import specs
 from stamps import is_photographed
 from stamps import main as copy_stamps
-from train import Trainer, begin_with
-from train_memory import TAUGHT, MemoryTrainer, boxed, long_ago, tracking_loss
+from tracking import Beginning, boxed, follow
+from train import GIVEN, Trainer, begin_with, resize
+from train_memory import TAUGHT, MemoryTrainer
 
 
 @pytest.fixture(scope="module")
@@ -166,31 +167,6 @@ def test_batches_are_seeded_and_prompts_lie_on_their_objects(data: Path) -> None
             assert mask[y, x] == 1
 
 
-def test_photographs_are_gathered_once_each(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rng, system = np.random.default_rng(7), tmp_path / "system"
-    halves = {name: rng.integers(0, 256, (8, 8, 3), np.uint8).repeat(50, 0).repeat(80, 1) for name in "abcde"}
-    for path, picture in {
-        "faces/a.jpg": halves["a"],
-        "faces/b.jpg": halves["b"],
-        "faces/legacy/c.jpg": halves["c"],
-        "faces/twin.jpg": halves["a"][::2, ::2],
-        "walls/Hill/contents/images/1920x1080.jpg": halves["d"],
-        "walls/Hill/contents/images/640x480.jpg": halves["e"],
-        "walls/Hill/contents/screenshot.jpg": halves["e"],
-        "walls/Lake/contents/images/1920x1080.jpg": halves["e"],
-    }.items():
-        (system / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(system / path, quality=95)
-    out, held = tmp_path / "set", tmp_path / "held"
-    monkeypatch.setattr("sys.argv", ["gather.py", "--out", str(out), "--held-out", str(held), str(system)])
-    gather_photographs()
-    assert "4 photographs" in capsys.readouterr().out
-    assert [path.name for path in (held / "images").iterdir()] == ["Hill-1920x1080.jpg"]
-    assert sorted(path.name for path in (out / "images").iterdir()) == ["Lake-1920x1080.jpg", "a.jpg", "b.jpg"]
-
-
 def test_clicks_and_boxes_of_a_mask() -> None:
     mask, rng = np.zeros((50, 50), np.uint8), np.random.default_rng(0)
     mask[10:30, 5:45] = 1
@@ -258,24 +234,29 @@ def test_a_new_way_up_changes_nothing() -> None:
 
 
 def test_a_run_begins_with_an_earlier_leg() -> None:
-    net, weights = replace(NANO, memory=None).build(), load_file(specs.BUILT_IN)
-    older = {name: value for name, value in weights.items() if ".rises." not in name}
-    begin_with(net, older, new=".rises.")
-    assert torch.equal(net.no_mem_embed, weights["no_mem_embed"].float())
+    weights, pixels = load_file(specs.BUILT_IN), torch.rand(1, 3, 64, 64)
+    older = {name: value for name, value in weights.items() if GIVEN not in name}
+    plain, given = (replace(NANO, memory=None, fuser_depth=depth).build().eval() for depth in (0, 2))
+    for net in (plain, given):
+        begin_with(net, older, new=GIVEN)
+    assert torch.equal(plain.no_mem_embed, weights["no_mem_embed"].float())
+    assert torch.equal(plain.encode(pixels).embedding, given.encode(pixels).embedding)
     older.pop("no_mem_embed")
     with pytest.raises(SystemExit, match="not weights of this network: no_mem_embed"):
-        begin_with(net, older, new=".rises.")
+        begin_with(given, older, new=GIVEN)
 
 
 def test_legs_are_mixed(tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     count = torch.tensor(3)
     save_file({"weight": torch.zeros(2, 2).half(), "count": count}, first, {"model": "old"})
-    save_file({"weight": torch.full((2, 2), 2.0).half(), "count": count + 4}, second, {"model": "nano"})
+    given = {f"{GIVEN}layers.0.{name}": torch.full((2,), 2.0).half() for name in ("gamma", "pwconv1.weight")}
+    save_file({"weight": torch.full((2, 2), 2.0).half(), "count": count + 4, **given}, second, {"model": "nano"})
     mix(first, second, 0.25, tmp_path / "run" / "nano.safetensors")
     mixed = load_file(tmp_path / "run" / "nano.safetensors")
     assert torch.equal(mixed["weight"], torch.full((2, 2), 0.5).half())
     assert mixed["count"] == 7
+    assert [mixed[name].tolist() for name in given] == [[0.5, 0.5], [2, 2]]
     with safe_open(tmp_path / "run" / "nano.safetensors", "pt") as file:
         assert file.metadata() == {"model": "nano"}
     save_file({"weight": torch.zeros(2, 3).half(), "count": count}, second)
@@ -290,7 +271,7 @@ def test_legs_are_mixed(tmp_path: Path) -> None:
 def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path, optimiser: str) -> None:
     trainer = Trainer(arguments(data, tmp_path, 0.1, optimiser))
     batch = next(trainer.batches(trainer.phases[0]).__iter__())
-    trainer.resize(64)
+    resize(trainer.net, 64)
     before, _ = interaction_loss(trainer.net, batch, np.random.default_rng(0), trainer.teller)
     for _ in range(25):
         trainer.train_step(batch, trainer.phases[0])
@@ -345,10 +326,11 @@ def test_boxes_of_masks() -> None:
 
 def test_a_clip_s_beginning_may_be_long_ago() -> None:
     rng = np.random.default_rng(0)
-    told = [long_ago(rng) for _ in range(400)]
-    assert 0.4 < sum(since == 0 for since, _ in told) / 400 < 0.6
-    assert 45 < max(since for since, _ in told) < 60
-    assert {apart for _, apart in told} == {1, 2}
+    drawn = [Beginning.drawn(rng) for _ in range(400)]
+    assert 0.4 < sum(one.since == 0 for one in drawn) / 400 < 0.6
+    assert 45 < max(one.since for one in drawn) < 60
+    assert {one.apart for one in drawn} == {1, 2}
+    assert {one.by for one in drawn} == {"mask", "click", "box"}
 
 
 def test_memory_is_taught_over_a_frozen_network(data: Path, tmp_path: Path) -> None:
@@ -359,10 +341,10 @@ def test_memory_is_taught_over_a_frozen_network(data: Path, tmp_path: Path) -> N
     trainer = MemoryTrainer(args)
     before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
     clips = next(iter(ClipBatches(data, 64, 2, 3, seed=1)))
-    first, _ = tracking_loss(trainer.net, trainer.memory, clips, np.random.default_rng(3))
+    first = follow(trainer.net, clips, Beginning("click")).loss
     for _ in range(6):
         trainer.train_step(clips)
-    after, _ = tracking_loss(trainer.net, trainer.memory, clips, np.random.default_rng(3))
+    after = follow(trainer.net, clips, Beginning("click")).loss
     assert after < first
     changed = {name for name, value in trainer.net.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
@@ -374,6 +356,21 @@ def test_memory_is_taught_over_a_frozen_network(data: Path, tmp_path: Path) -> N
     tracker = model.track([np.zeros((30, 40, 3), np.uint8)] * 2)
     tracker.prompt(0, 1, points=[(3, 3)])
     assert len(list(tracker.run())) == 2
+
+
+def test_memories_are_compared_on_the_same_clips(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["--data", str(data), "--side", "64", "--clips", "6", "--frames", "4"]
+    monkeypatch.setattr("sys.argv", ["compare_memories.py", *told, str(specs.BUILT_IN), str(specs.BUILT_IN)])
+    compare_memories()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[1] for row in rows] == ["mask", "click"] * 2
+    assert rows[:2] == rows[2:]
+    loss, likeness, denied, _ = (float(figure.strip(" |")) for figure in rows[0][2:])
+    assert loss > 0
+    assert 0 < likeness < 1
+    assert 0 <= denied <= 1
 
 
 def test_photo_is_what_is_seen() -> None:

@@ -2,7 +2,8 @@
 
 Between two legs of one training the average knows less of the training pictures than the second, and is meant to do better on
 other pictures (Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization"; Wortsman et al., "Robust
-fine-tuning of zero-shot models"). Both must have the same tensors; batch norm's statistics are averaged with the rest.
+fine-tuning of zero-shot models"). Both must have the same tensors; batch norm's statistics are averaged with the rest. Only
+blocks that changed nothing when they were given to the second (`begin_with` in train.py) may be missing in the first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pointcut.files import replacing
+from train import GIVEN
 
 
 def main() -> None:
@@ -32,6 +34,7 @@ def mix(first: Path, second: Path, share: float, out: Path) -> None:
     if not 0 <= share <= 1:
         raise SystemExit(f"--share is from 0 (the first alone) to 1, got {share}")
     one, other = load_file(first), load_file(second)
+    one |= {name: at_first(name, value) for name, value in other.items() if GIVEN in name and name not in one}
     differing = [
         name
         for name in one.keys() | other.keys()
@@ -47,6 +50,11 @@ def mix(first: Path, second: Path, share: float, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         save_file(mixed, temporary, metadata)
+
+
+def at_first(name: str, learnt: torch.Tensor) -> torch.Tensor:
+    """What a block that changes nothing has there: no share of its answer is added."""
+    return torch.zeros_like(learnt) if name.endswith(".gamma") else learnt
 
 
 def between(one: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:

@@ -35,6 +35,9 @@ from telling import Teller
 
 WEIGHT_DECAY = 0.03
 
+GIVEN = "image_encoder.fuser."
+"""How the names of blocks begin that earlier legs had not; new, they change nothing (`Sam2Config.fuser_depth`)."""
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -93,7 +96,7 @@ class Trainer:
         images_only = replace(NANO, memory=None)  # the memory is taught afterwards: train_memory.py
         self.net = images_only.build().to(self.device, memory_format=torch.channels_last)
         if args.start_from:
-            begin_with(self.net, load_file(args.start_from, device=str(self.device)), new=".rises.")
+            begin_with(self.net, load_file(args.start_from, device=str(self.device)), new=GIVEN)
         if self.device.type == "cpu":
             spare_slow_kernels(self.net)
         self.teller = Teller(NANO.prompts.width, args.data, args.told).to(self.device)
@@ -138,7 +141,7 @@ class Trainer:
             if self.seconds >= end:
                 begin = end
                 continue
-            self.resize(phase.side)
+            resize(self.net, phase.side)
             for batch in self.batches(phase):
                 self.seconds = spent + time.monotonic() - started
                 if self.seconds >= end or (time.monotonic() - started) / 60 >= self.args.stop_after:
@@ -151,12 +154,6 @@ class Trainer:
             if (time.monotonic() - started) / 60 >= self.args.stop_after:
                 break
         self.save()
-
-    def resize(self, side: int) -> None:
-        """The network holds nothing that depends on its input's size but two numbers; a new one shares the parameters."""
-        for module in (self.net, self.net.prompt_encoder):
-            module.input_size = side
-        self.net.prompt_encoder.side = side // 16
 
     def batches(self, phase: Phase) -> DataLoader:
         mixture = Mixture(composites=phase.composites)
@@ -197,12 +194,19 @@ class Trainer:
 
 def begin_with(net: Sam2, weights: dict[str, Tensor], new: str) -> None:
     """Loads an earlier run's image network. What has `new` in its name may be missing there: a memory still to be taught, or
-    the way up (`ConvNet.rises`), which changes nothing at first."""
+    blocks over the embedding (`Sam2Config.fuser_depth`), which change nothing at first."""
     weights = {name: value for name, value in weights.items() if not name.startswith("memory.")}
     missing, unexpected = net.load_state_dict(weights, strict=False)
     wrong = [name for name in missing if new not in name] + unexpected
     if wrong:
         raise SystemExit(f"not weights of this network: {', '.join(wrong[:5])}")
+
+
+def resize(net: Sam2, side: int) -> None:
+    """The network holds nothing that depends on its input's size but two numbers."""
+    for module in (net, net.prompt_encoder):
+        module.input_size = side
+    net.prompt_encoder.side = side // 16
 
 
 def spare_slow_kernels(net: Sam2) -> None:

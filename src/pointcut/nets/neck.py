@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .convnet import ConvNet
 from .hiera import Hiera
+from .layers import Fuser
 
 
 class FpnNeck(nn.Module):
@@ -51,12 +52,16 @@ class MergedHead(nn.Conv2d):
 
 
 class ImageEncoder(nn.Module):
-    """Trunk and neck: pixels (B, 3, S, S) to maps at 1/4, 1/8 and 1/16."""
+    """Trunk and neck: pixels (B, 3, S, S) to maps at 1/4, 1/8 and 1/16.
 
-    def __init__(self, trunk: Hiera | ConvNet, neck: FpnNeck) -> None:
+    fuser: what the map at 1/16 passes at the end; in the published models nothing.
+    """
+
+    def __init__(self, trunk: Hiera | ConvNet, neck: FpnNeck, fuser: Fuser) -> None:
         super().__init__()
         self.trunk = trunk
         self.neck = neck
+        self.fuser = fuser
         self.merged = nn.ModuleList()
 
     def merge(self, following: Sequence[nn.Conv2d]) -> None:
@@ -65,4 +70,5 @@ class ImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         merged = cast("list[nn.Conv2d]", list(self.merged))
-        return self.neck.join(self.trunk(pixels, [*merged, *self.neck.heads[len(merged) :]]))
+        fine, middle, coarse = self.neck.join(self.trunk(pixels, [*merged, *self.neck.heads[len(merged) :]]))
+        return fine, middle, self.fuser(coarse)

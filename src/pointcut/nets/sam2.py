@@ -16,6 +16,7 @@ from .convnet import ConvNet, ConvNetConfig
 from .decoder import DecoderConfig, ImageFeatures, ImageSide, MaskDecoder, upsample
 from .following import ABSENT, CompiledFollowing, Found
 from .hiera import Hiera, HieraConfig
+from .layers import Fuser
 from .memory import Memory, MemoryConfig, Recollection
 from .neck import FpnNeck, ImageEncoder
 from .packing import keep, narrow, pack
@@ -34,6 +35,9 @@ class Sam2Config:
     memory: MemoryConfig | None = MemoryConfig()
     """None: a network for images only."""
     input_size: int = 1024
+    fuser_depth: int = 0
+    """ConvNeXt blocks over the embedding of an image; none in the published models. New, they change nothing, so that a network
+    can be given them later."""
 
     def build(self) -> Sam2:
         return Sam2(self)
@@ -76,7 +80,8 @@ class Sam2(Promptable):
         self.config = config
         width = config.prompts.width
         trunk = Hiera(config.trunk) if isinstance(config.trunk, HieraConfig) else ConvNet(config.trunk)
-        self.image_encoder = ImageEncoder(trunk, FpnNeck(config.trunk.widths, width))
+        fuser = Fuser(width, config.fuser_depth, layer_scale=0.0)
+        self.image_encoder = ImageEncoder(trunk, FpnNeck(config.trunk.widths, width), fuser)
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width))
         self.memory = Memory(config.memory) if config.memory else None
         self.compiled: CompiledFollowing | None = None
