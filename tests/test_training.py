@@ -141,12 +141,31 @@ def test_bent_and_lit_otherwise() -> None:
 
 def test_second_looks_before_clicks() -> None:
     rng = np.random.default_rng(0)
-    runs = [moves_from(rng) for _ in range(400)]
+    drawn = [moves_from(rng) for _ in range(800)]
+    runs = [moves for moves, quiet in drawn if not quiet]
     looked = [run for run in runs if run[:2] == ["first", "again"]]
     assert 0.4 < len(looked) / len(runs) < 0.6
     clicks = [run[2:] if run in looked else run[1:] for run in runs]
     assert all(set(some) <= {"click"} for some in clicks)
     assert {len(some) for some in clicks} == set(range(6))
+    patient = [(moves, quiet) for moves, quiet in drawn if quiet]
+    assert 0.1 < len(patient) / len(drawn) < 0.2
+    assert all(moves == ["first", *["click"] * quiet] for moves, quiet in patient)
+    assert {quiet for _, quiet in patient} == set(range(4, 11))
+
+
+def test_a_late_click_teaches_all_of_the_network(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interaction.moves_from", lambda _: (["first", "click", "click"], 2))
+    trainer = Trainer(arguments(data, tmp_path, 0.1, "adamw"))
+    resize(trainer.net, 64)
+    batch = next(iter(trainer.batches(trainer.phases[0])))
+    with torch.autocast("cpu", torch.bfloat16):  # which keeps narrowed weights, those without a way back, too
+        loss, report = interaction_loss(trainer.net, batch, np.random.default_rng(0), trainer.teller)
+    loss.backward()
+    assert list(report)[-1].endswith("2click")
+    learning = {name for name, parameter in trainer.net.named_parameters() if parameter.grad is not None}
+    assert {"mask_decoder.conv_s0.weight", "mask_decoder.transformer.final_attn_token_to_image.q_proj.weight"} <= learning
+    assert "image_encoder.trunk.stem.conv.weight" in learning
 
 
 def test_mostly_the_right_candidate_is_looked_at() -> None:

@@ -23,6 +23,9 @@ from telling import Teller
 OTHERS = 0.4
 """The weight of each other thing that a click may mean, beside the object that it was made for."""
 
+PATIENT = 0.15
+"""The share of batches that are corrected often, and learn from the last answer only."""
+
 
 class Others(NamedTuple):
     """M things that the clicks on N objects may mean besides."""
@@ -43,23 +46,23 @@ def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator, teller: 
     target = judged = target_of(batch.masks.flatten(0, 1))
     by_box = rng.random() < 0.4
     points, labels, boxes = first_prompts(batch, by_box)
-    moves = moves_from(rng)
+    moves, quiet = moves_from(rng)
     previous: Tensor | None = None
     worth = torch.ones(len(target.share), device=batch.images.device)
     loss, report = torch.zeros_like(worth[0]), {}
     for i, move in enumerate(moves):
-        logits, scores, presence = all_masks(net, each, Prompts(points, labels, boxes, previous))
-        losses, ious = mask_losses(logits, target), true_ious(logits, judged)
-        ambiguous = i == 0 and not by_box
-        single, best = (losses[:, 0] * worth).mean(), (losses[:, 1:].min(1).values * worth).mean()
-        loss = loss + (0.5 * single + best if ambiguous else single + 0.5 * best) + 0.03 * losses[:, 1:].mean()
+        with torch.set_grad_enabled(i >= quiet):
+            logits, scores, presence = all_masks(net, each, Prompts(points, labels, boxes, previous))
+        ious, ambiguous = true_ious(logits, judged), i == 0 and not by_box
         fits = ious
         if ambiguous:
             others = things_besides(batch, target)
             theirs = true_ious(logits[others.of], others.target)  # (M, 4)
-            loss = loss + OTHERS * mask_losses(logits[others.of, 1:], others.target).min(1).values.sum() / len(losses)
             fits = best_fits(ious, theirs, others)
-        loss = loss + 1.5 * F.mse_loss(scores.float(), fits) + 0.01 * F.softplus(-presence.float()).mean()
+        if i >= quiet:
+            wrong = ambiguous_loss(logits, target, worth, others) if ambiguous else clear_loss(logits, target, worth)
+            loss = loss + wrong
+            loss = loss + 1.5 * F.mse_loss(scores.float(), fits) + 0.01 * F.softplus(-presence.float()).mean()
         kind = "box" if by_box else "click"
         report[f"{kind}{i}{move}"] = round((ious[:, 1:].max(1).values if ambiguous else ious[:, 0]).mean().item(), 3)
         if i + 1 == len(moves):
@@ -80,12 +83,27 @@ def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator, teller: 
             xy, label = corrective_clicks(previous[:, 0], target)
             points = xy if points is None else torch.cat([points, xy], dim=1)
             labels = label if labels is None else torch.cat([labels, label], dim=1)
-    loss = loss / len(moves)
+    loss = loss / (len(moves) - quiet)
     if teller.weight:
         off = teller.loss(features.embedding, batch.told)
         report["told"] = round(off.item(), 3)
         loss = loss + teller.weight * off
     return loss, report
+
+
+def ambiguous_loss(logits: Tensor, target: Target, worth: Tensor, others: Others) -> Tensor:
+    """Of the four masks (N, 4, h, w) after a first click: the best candidate counts most, and other things want one each."""
+    losses = mask_losses(logits, target)
+    besides = mask_losses(logits[others.of, 1:], others.target).min(1).values.sum() / len(losses)
+    wrong = 0.5 * losses[:, 0] + losses[:, 1:].min(1).values
+    return (wrong * worth).mean() + 0.03 * losses[:, 1:].mean() + OTHERS * besides
+
+
+def clear_loss(logits: Tensor, target: Target, worth: Tensor) -> Tensor:
+    """Of the same after any other prompt: the single mask counts most."""
+    losses = mask_losses(logits, target)
+    wrong = losses[:, 0] + 0.5 * losses[:, 1:].min(1).values
+    return (wrong * worth).mean() + 0.03 * losses[:, 1:].mean()
 
 
 def encoded(net: Sam2, images: Tensor) -> ImageFeatures:
@@ -108,10 +126,18 @@ def first_prompts(batch: Batch, by_box: bool) -> tuple[Tensor | None, Tensor | N
     return points, torch.full(points.shape[:2], FOREGROUND, device=points.device), None
 
 
-def moves_from(rng: np.random.Generator) -> list[str]:
-    """What is done to a batch: the `first` prompt, half of the time a second look (`again`), and up to five further clicks."""
+def moves_from(rng: np.random.Generator) -> tuple[list[str], int]:
+    """What is done to a batch, and how many of the first moves teach nothing.
+
+    The `first` prompt, half of the time a second look (`again`), and up to five further clicks. Patient batches get four to ten
+    clicks, so that late ones are learnt, too; only the last teaches, or it would take too long.
+    Source: Sofiiuk et al., "Reviving Iterative Training with Mask Guidance" (RITM), section 3.2.
+    """
+    if rng.random() < PATIENT:
+        clicks = int(rng.integers(4, 11))
+        return ["first", *["click"] * clicks], clicks
     clicks = int(rng.choice(6, p=[0.4, 0.28, 0.14, 0.1, 0.05, 0.03]))
-    return ["first", *["again"] * (rng.random() < 0.5), *["click"] * clicks]
+    return ["first", *["again"] * (rng.random() < 0.5), *["click"] * clicks], 0
 
 
 def things_besides(batch: Batch, target: Target) -> Others:
