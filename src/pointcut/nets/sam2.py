@@ -62,6 +62,7 @@ NANO = Sam2Config(
     ),
     memory=MemoryConfig(width=128, memory_width=32, attention_depth=2, mlp_width=512),
     input_size=512,
+    fuser_depth=4,
 )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..errors import UnknownModel
 
-BUILT_IN = Path(__file__).parent / "nano-10.safetensors"
+BUILT_IN = Path(__file__).parent / "nano-11.safetensors"
 """The built-in model's weights, in the package; the ninth that were shipped."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -61,7 +61,7 @@ def _sam2(version: str, size: str, day: str, parameters: float) -> ModelSpec:
     return ModelSpec(f"{prefix}-{size}", f"SAM {version}", hub, file, file, url, "Apache-2.0", parameters)
 
 
-NANO = ModelSpec("nano", "SAM 2", "", "", BUILT_IN.name, "", "Apache-2.0", 6.8)
+NANO = ModelSpec("nano", "SAM 2", "", "", BUILT_IN.name, "", "Apache-2.0", 7.3)
 """The built-in model: trained by this project, works offline."""
 
 MOBILE = ModelSpec(
