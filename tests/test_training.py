@@ -291,11 +291,16 @@ def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path, optimiser: s
     trainer = Trainer(arguments(data, tmp_path, 0.1, optimiser))
     batch = next(trainer.batches(trainer.phases[0]).__iter__())
     resize(trainer.net, 64)
-    before, _ = interaction_loss(trainer.net, batch, np.random.default_rng(0), trainer.teller)
+
+    def off() -> float:  # with boxes and clicks, looked at again and corrected, patiently and not
+        return np.mean(
+            [interaction_loss(trainer.net, batch, np.random.default_rng(n), trainer.teller)[0].item() for n in range(8)]
+        )
+
+    before = off()
     for _ in range(25):
         trainer.train_step(batch, trainer.phases[0])
-    after, _ = interaction_loss(trainer.net, batch, np.random.default_rng(0), trainer.teller)
-    assert after < before
+    assert off() < before
     trainer.save()
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows[0]["step"] == 20
