@@ -14,7 +14,7 @@ from torch import Tensor
 
 from batches import Batch
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
-from pointcut.nets.decoder import MASK_TOKENS, ImageFeatures, ImageSide
+from pointcut.nets.decoder import MASK_TOKENS, ImageFeatures
 from pointcut.nets.prompts import FOREGROUND, Prompts
 from pointcut.nets.sam2 import Sam2
 from pointcut.pixels import normalisation
@@ -52,17 +52,18 @@ def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator, teller: 
     loss, report = torch.zeros_like(worth[0]), {}
     for i, move in enumerate(moves):
         with torch.set_grad_enabled(i >= quiet):
-            logits, scores, presence = all_masks(net, each, Prompts(points, labels, boxes, previous))
+            logits, scores, _, presence = candidates(
+                net, each, Prompts(points, labels, boxes, previous), list(range(MASK_TOKENS))
+            )
         ious, ambiguous = true_ious(logits, judged), i == 0 and not by_box
-        fits = ious
-        if ambiguous:
-            others = things_besides(batch, target)
-            theirs = true_ious(logits[others.of], others.target)  # (M, 4)
-            fits = best_fits(ious, theirs, others)
         if i >= quiet:
-            wrong = ambiguous_loss(logits, target, worth, others) if ambiguous else clear_loss(logits, target, worth)
-            loss = loss + wrong
-            loss = loss + 1.5 * F.mse_loss(scores.float(), fits) + 0.01 * F.softplus(-presence.float()).mean()
+            others, fits = None, ious
+            if ambiguous:
+                others = things_besides(batch, target)
+                theirs = true_ious(logits[others.of], others.target)  # (M, 4)
+                fits = best_fits(ious, theirs, others)
+            loss = loss + wrong_masks(logits, target, worth, others)
+            loss = loss + 1.5 * F.mse_loss(scores, fits) + 0.01 * F.softplus(-presence).mean()
         kind = "box" if by_box else "click"
         report[f"{kind}{i}{move}"] = round((ious[:, 1:].max(1).values if ambiguous else ious[:, 0]).mean().item(), 3)
         if i + 1 == len(moves):
@@ -91,25 +92,27 @@ def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator, teller: 
     return loss, report
 
 
-def ambiguous_loss(logits: Tensor, target: Target, worth: Tensor, others: Others) -> Tensor:
-    """Of the four masks (N, 4, h, w) after a first click: the best candidate counts most, and other things want one each."""
+def wrong_masks(logits: Tensor, target: Target, worth: Tensor, others: Others | None) -> Tensor:
+    """Of the four masks (N, 4, h, w). The single one counts most; or after an ambiguous click, which may mean `others`, the
+    best of the candidates, and each other thing wants one."""
     losses = mask_losses(logits, target)
-    besides = mask_losses(logits[others.of, 1:], others.target).min(1).values.sum() / len(losses)
-    wrong = 0.5 * losses[:, 0] + losses[:, 1:].min(1).values
-    return (wrong * worth).mean() + 0.03 * losses[:, 1:].mean() + OTHERS * besides
-
-
-def clear_loss(logits: Tensor, target: Target, worth: Tensor) -> Tensor:
-    """Of the same after any other prompt: the single mask counts most."""
-    losses = mask_losses(logits, target)
-    wrong = losses[:, 0] + 0.5 * losses[:, 1:].min(1).values
-    return (wrong * worth).mean() + 0.03 * losses[:, 1:].mean()
+    single, best = losses[:, 0], losses[:, 1:].min(1).values
+    wrong = single + 0.5 * best if others is None else 0.5 * single + best
+    loss = (wrong * worth).mean() + 0.03 * losses[:, 1:].mean()
+    if others is None:
+        return loss
+    return loss + OTHERS * mask_losses(logits[others.of, 1:], others.target).min(1).values.sum() / len(losses)
 
 
 def encoded(net: Sam2, images: Tensor) -> ImageFeatures:
     """(B, 3, S, S) uint8 -> the features of all."""
+    return net.encode(normalised(images).contiguous(memory_format=torch.channels_last))
+
+
+def normalised(images: Tensor) -> Tensor:
+    """(B, 3, S, S) uint8 -> float32, as the network takes pixels."""
     mean, std = normalisation(images.device)
-    return net.encode(((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last))
+    return (images.float() / 255 - mean) / std
 
 
 def for_each(features: ImageFeatures, objects: int) -> ImageFeatures:
@@ -171,11 +174,15 @@ def most_like(chosen: Tensor, target: Target, ious: Tensor, others: Others, thei
     return Target(share, target.known), fit
 
 
-def all_masks(net: Sam2, features: ImageFeatures, prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (N, 4, h, w), scores (N, 4), presence (N, 1) of N objects, each with its own features."""
+def candidates(net: Sam2, features: ImageFeatures, prompts: Prompts, which: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Some of the four masks, each picture with its own prompt.
+
+    Returns logits (B, K, h, w), scores (B, K), tokens (B, K, C), and the logit that there is an object at all (B, 1).
+    """
     encoder, decoder = net.prompt_encoder, net.mask_decoder
     tokens = encoder(prompts)
-    image: ImageSide = decoder.image_side(features, tokens.dense, encoder.dense_positions())
+    image = decoder.image_side(features, tokens.dense, encoder.dense_positions())
     decoded = decoder.decode(image, tokens.sparse)
-    logits = decoder.draw(image, decoded, range(MASK_TOKENS))
-    return logits, decoded.scores, decoded.object_score
+    logits = decoder.draw(image, decoded, which)
+    assert decoded.object_score is not None
+    return logits.float(), decoded.scores[:, which].float(), decoded.mask_tokens[:, which], decoded.object_score.float()

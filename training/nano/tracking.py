@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clips import Clips
+from interaction import candidates, normalised
 from losses import mask_losses, target_of, true_ious
 from pointcut.nets.decoder import ImageFeatures
 from pointcut.nets.following import ABSENT
 from pointcut.nets.prompts import FOREGROUND, Prompts
 from pointcut.nets.sam2 import Sam2
-from pointcut.pixels import normalisation
 
 
 class Beginning(NamedTuple):
@@ -95,8 +95,7 @@ def follow(net: Sam2, clips: Clips, beginning: Beginning) -> Followed:
 def frames_of(net: Sam2, clips: Clips) -> list[ImageFeatures]:
     """T frames, each of B clips."""
     size = clips.images.shape[:2]
-    mean, std = normalisation(clips.images.device)
-    seen = net.encode_frame((clips.images.flatten(0, 1).float() / 255 - mean) / std)
+    seen = net.encode_frame(normalised(clips.images.flatten(0, 1)))
     embeddings, *high_res = (x.unflatten(0, size).unbind(1) for x in (seen.embedding, *seen.high_res))
     return [ImageFeatures(embedding, tuple(rest)) for embedding, *rest in zip(embeddings, *high_res, strict=True)]
 
@@ -133,20 +132,6 @@ def boxed(masks: Tensor) -> Prompts:
         corners.append((torch.where(there, places, torch.inf).amin(1), torch.where(there, places, -1).amax(1) + 1))
     (x0, x1), (y0, y1) = corners
     return Prompts(boxes=torch.stack([x0, y0, x1, y1], dim=1))
-
-
-def candidates(net: Sam2, features: ImageFeatures, prompts: Prompts, which: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Some of the four masks, each picture with its own prompt.
-
-    Returns logits (B, K, h, w), scores (B, K), tokens (B, K, C), and the logit that there is an object at all (B, 1).
-    """
-    encoder, decoder = net.prompt_encoder, net.mask_decoder
-    tokens = encoder(prompts)
-    image = decoder.image_side(features, tokens.dense, encoder.dense_positions())
-    decoded = decoder.decode(image, tokens.sparse)
-    logits = decoder.draw(image, decoded, which)
-    assert decoded.object_score is not None
-    return logits.float(), decoded.scores[:, which], decoded.mask_tokens[:, which], decoded.object_score.float()
 
 
 def best_of(logits: Tensor, scores: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
