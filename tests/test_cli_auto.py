@@ -180,6 +180,12 @@ def test_data_that_cannot_be_judged_by(tmp_path: Path) -> None:
     (mask.parent / "._1.png").write_bytes(b"of macOS")
     (example,) = examples(tmp_path, 1)
     np.testing.assert_array_equal(example.truths[0], labels == 1)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "linked").symlink_to(tmp_path / "easy")
+    (elsewhere / "back").symlink_to(elsewhere)
+    (example,) = examples(elsewhere, 1)
+    assert example.set_name == "linked"
     (tmp_path / "easy" / "images" / "1.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"images/1\.png"):
         list(examples(tmp_path, 1))

@@ -36,13 +36,15 @@ def test_folding_is_exact(seed: int, prompts: int, tokens: int, own_images: bool
         torch.testing.assert_close(first, second)
 
 
-def random_decoder(high_res: bool) -> tuple[MaskDecoder, ImageFeatures]:
-    """A decoder of width 32 whose every part matters, and features of an image of 3 x 5 cells."""
-    decoder = MaskDecoder(DecoderConfig(width=32, heads=4, mlp_width=48, high_res=high_res)).double().eval()
+def random_decoder(high_res: bool, border_depth: int = 0, grid: tuple[int, int] = (3, 5)) -> tuple[MaskDecoder, ImageFeatures]:
+    """A decoder of width 32 whose every part matters, and features of an image of so many cells."""
+    config = DecoderConfig(width=32, heads=4, mlp_width=48, high_res=high_res, border_depth=border_depth)
+    decoder = MaskDecoder(config).double().eval()
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    fine = (torch.randn(1, 4, 12, 20).double(), torch.randn(1, 8, 6, 10).double()) if high_res else ()
-    return decoder, ImageFeatures(torch.randn(1, 32, 3, 5).double(), fine)
+    h, w = grid
+    fine = (torch.randn(1, 4, 4 * h, 4 * w).double(), torch.randn(1, 8, 2 * h, 2 * w).double()) if high_res else ()
+    return decoder, ImageFeatures(torch.randn(1, 32, h, w).double(), fine)
 
 
 @settings(max_examples=25, deadline=None)
@@ -110,6 +112,24 @@ def test_a_prompt_for_each_of_several_images(high_res: bool) -> None:
 
     with torch.inference_mode():
         torch.testing.assert_close(drawn(both, prompt), torch.cat([drawn(first, prompt[:1]), drawn(second, prompt[1:])]))
+
+
+def test_borders_see_what_is_around_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks of 7x7 reach six quarters far, three cells; a few cells after others or all at once is the same."""
+    torch.manual_seed(0)
+    decoder, features = random_decoder(high_res=True, border_depth=2, grid=(8, 8))
+    monkeypatch.setattr(decoders, "CELLS", 20)  # of 64
+    rows = torch.randn(1, 2, 4).double()
+    with torch.inference_mode():
+        places, cells = torch.randn(1, 64, 32).double(), torch.randn(1, 64, 32).double()
+        side = decoder.image_side(features, torch.zeros(1, 32, 1, 1).double(), places)
+        parts = decoder.parts_of_all(cells, side.quarters, side.sixteenths, rows)
+        torch.testing.assert_close(decoder._parts_of_one(side, cells, 0, rows[0])[None], parts)
+        cells[0, 0] += 1
+        changed = (decoder.parts_of_all(cells, side.quarters, side.sixteenths, rows) != parts).any(1).view(8, 8, 16)
+    assert changed[:4, :4].all()
+    assert not changed[4:].any()
+    assert not changed[:, 4:].any()
 
 
 @settings(max_examples=25, deadline=None)

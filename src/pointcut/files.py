@@ -31,6 +31,18 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
 
 
+def folders_named(name: str, root: Path) -> list[Path]:
+    """All folders of that name below `root`, in order; links are followed, and each folder is looked into once."""
+    found, seen = [], set()
+    for place, folders, _ in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+        seen.add(real)
+        found += [Path(place, folder) for folder in folders if folder == name]
+    return sorted(found)
+
+
 def sweep(folder: Path) -> None:
     """Removes what killed processes have left of `replacing` in a folder and those below; nobody else may be writing there."""
     for path in folder.rglob(".*.tmp*"):

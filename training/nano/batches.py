@@ -27,6 +27,9 @@ DONORS = (
 )
 """What share of the objects that are pasted comes from where."""
 
+BOX_NOISE = (0.1, 0.02, 0.0)
+"""How far a box's sides are off, in the box's lengths: hasty boxes, careful ones, and true ones."""
+
 SAME = 0.9
 """Masks that overlap by more are of one thing."""
 
@@ -158,7 +161,7 @@ class Batches(IterableDataset):
         chosen = rng.choice(ids, size=self.objects, replace=len(ids) < self.objects, p=weight / weight.sum())
         masks = np.stack([np.where(scene.labels == VOID, VOID, scene.labels == i).astype(np.uint8) for i in chosen])
         clicks = [inner_click((m == 1).astype(np.uint8), rng) for m in masks]
-        boxes = [noisy_box(m == 1, rng, 0.1 if rng.random() < 0.5 else 0.02) for m in masks]
+        boxes = [noisy_box(m == 1, rng, rng.choice(BOX_NOISE)) for m in masks]
         others = [others_of(scene, m == 1, click, self.mixture.least) for m, click in zip(masks, clicks, strict=True)]
         image = scene.image
         if rng.random() < self.mixture.lit:

@@ -23,6 +23,9 @@ from telling import Teller
 OTHERS = 0.4
 """The weight of each other thing that a click may mean, beside the object that it was made for."""
 
+AGAIN = 0.25
+"""The share of the others whose first answer gets a second look."""
+
 PATIENT = 0.15
 """The share of batches that are corrected often, and learn from the last answer only."""
 
@@ -132,15 +135,15 @@ def first_prompts(batch: Batch, by_box: bool) -> tuple[Tensor | None, Tensor | N
 def moves_from(rng: np.random.Generator) -> tuple[list[str], int]:
     """What is done to a batch, and how many of the first moves teach nothing.
 
-    The `first` prompt, half of the time a second look (`again`), and up to five further clicks. Patient batches get four to ten
-    clicks, so that late ones are learnt, too; only the last teaches, or it would take too long.
+    The `first` prompt, a quarter of the time a second look (`again`), and up to five further clicks. Patient batches get four
+    to ten clicks, so that late ones are learnt, too; only the last teaches, or it would take too long.
     Source: Sofiiuk et al., "Reviving Iterative Training with Mask Guidance" (RITM), section 3.2.
     """
     if rng.random() < PATIENT:
         clicks = int(rng.integers(4, 11))
         return ["first", *["click"] * clicks], clicks
     clicks = int(rng.choice(6, p=[0.4, 0.28, 0.14, 0.1, 0.05, 0.03]))
-    return ["first", *["again"] * (rng.random() < 0.5), *["click"] * clicks], 0
+    return ["first", *["again"] * (rng.random() < AGAIN), *["click"] * clicks], 0
 
 
 def things_besides(batch: Batch, target: Target) -> Others:

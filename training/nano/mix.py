@@ -34,7 +34,7 @@ def mix(first: Path, second: Path, share: float, out: Path) -> None:
     if not 0 <= share <= 1:
         raise SystemExit(f"--share is from 0 (the first alone) to 1, got {share}")
     one, other = load_file(first), load_file(second)
-    one |= {name: at_first(name, value) for name, value in other.items() if GIVEN in name and name not in one}
+    one |= {name: at_first(name, value) for name, value in other.items() if name.startswith(GIVEN) and name not in one}
     differing = [
         name
         for name in one.keys() | other.keys()

@@ -35,8 +35,9 @@ from telling import Teller
 
 WEIGHT_DECAY = 0.03
 
-GIVEN = "image_encoder.fuser."
-"""How the names of blocks begin that earlier legs had not; new, they change nothing (`Sam2Config.fuser_depth`)."""
+GIVEN = ("image_encoder.fuser.", "mask_decoder.border_fuser.")
+"""How the names of blocks begin that earlier legs had not; new, they change nothing (`Sam2Config.fuser_depth`,
+`DecoderConfig.border_depth`)."""
 
 
 @dataclass(frozen=True)
@@ -192,12 +193,12 @@ class Trainer:
                 self.average[name].copy_(value)
 
 
-def begin_with(net: Sam2, weights: dict[str, Tensor], new: str) -> None:
-    """Loads an earlier run's image network. What has `new` in its name may be missing there: a memory still to be taught, or
-    blocks over the embedding (`Sam2Config.fuser_depth`), which change nothing at first."""
+def begin_with(net: Sam2, weights: dict[str, Tensor], new: str | tuple[str, ...]) -> None:
+    """Loads an earlier run's image network. Names that begin with `new` may be missing there: a memory still to be taught, or
+    blocks that change nothing at first (`GIVEN`)."""
     weights = {name: value for name, value in weights.items() if not name.startswith("memory.")}
     missing, unexpected = net.load_state_dict(weights, strict=False)
-    wrong = [name for name in missing if new not in name] + unexpected
+    wrong = [name for name in missing if not name.startswith(new)] + unexpected
     if wrong:
         raise SystemExit(f"not weights of this network: {', '.join(wrong[:5])}")
 

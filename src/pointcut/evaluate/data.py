@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from ..files import folders_named
 from ..images import open_image
 
 VOID = 255
@@ -35,7 +36,7 @@ def examples(root: Path, every: int) -> Iterator[Example]:
     Raises InputError where there are none, and for a picture or its labels that cannot be read or do not belong together.
     """
     found, seen = False, 0
-    for folder in sorted(root.rglob("images")):
+    for folder in folders_named("images", root):
         name = folder.parent.relative_to(root).as_posix()
         for image in files_in(folder)[:: every if "/" in name else 1]:
             mask = folder.parent / "masks" / f"{image.stem}.png"

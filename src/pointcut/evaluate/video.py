@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..files import folders_named
 from ..images import open_image
 from ..opencv import opencv
 from ..segment.segmenter import Segmenter
@@ -41,7 +42,7 @@ def films(root: Path, longest: int) -> Iterator[LabelledFilm]:
     A folder whose pictures differ in size holds photographs: it is passed over.
     """
     found = False
-    for folder in sorted(root.rglob("images")):
+    for folder in folders_named("images", root):
         masks = folder.parent / "masks"
         pairs = [(image, masks / f"{image.stem}.png") for image in files_in(folder)]
         pairs = [(image, mask) for image, mask in pairs if mask.is_file()][:longest]

@@ -118,8 +118,7 @@ class CompiledDecoder:
             return tuple(x for x in decoded if isinstance(x, Tensor))
 
         def draw(cells: Tensor, mask_tokens: Tensor, quarters: Tensor, sixteenths: Tensor) -> Tensor:
-            layers = decoder.upscaling
-            return layers.parts(layers.quarters(cells, quarters), sixteenths, decoder.mask_rows(mask_tokens))
+            return decoder.parts_of_all(cells, quarters, sixteenths, decoder.mask_rows(mask_tokens))
 
         self.answer, self.draw = Compiled(answer, backend), Compiled(draw, backend)
 

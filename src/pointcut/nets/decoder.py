@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isqrt
 from typing import NamedTuple, cast
 
 import torch
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import folding
-from .cells import from_parts, masks_from_parts, to_parts
+from .cells import from_parts, masks_from_parts, spread, to_parts
 from .compiled import CompiledDecoder
 from .layers import MLP, Fuser, LayerNorm2d, Part
 from .mixtures import Mixtures, SharedCells, shared_cells, transform
@@ -121,6 +122,9 @@ class DecoderConfig:
     """Whether an unstable single mask gives way to the best of three (SAM 2's `dynamic_multimask_via_stability`)."""
     fuser_depth: int = 0
     """ConvNeXt blocks over the cells between dense prompt and transformer; none in the published models."""
+    border_depth: int = 0
+    """ConvNeXt blocks over the cells' quarters, which draw borders; none in the published models. New, they change nothing, so
+    that a network can be given them later."""
     second_look: bool = False
     """Whether answers go in again, as rough masks, before they are given (`Promptable.answer`); not in the published models."""
 
@@ -147,6 +151,8 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(width // 4, width // 8, 2, stride=2),
             nn.GELU(),
         )
+        if config.border_depth:
+            self.border_fuser = Fuser(width // 4, config.border_depth, layer_scale=0.0)
         if config.high_res:
             self.conv_s0 = nn.Conv2d(width, width // 8, 1)
             self.conv_s1 = nn.Conv2d(width, width // 4, 1)
@@ -278,7 +284,20 @@ class MaskDecoder(nn.Module):
         if infers_on_cpu(rows) and len(image.features.embedding) == 1:
             return torch.stack([self._parts_of_one(image, decoded.cells, n, one) for n, one in enumerate(rows)])
         assert isinstance(decoded.cells, Tensor), "mixtures are for prompts of one image, on a CPU"
-        return self.upscaling.parts(self.upscaling.quarters(decoded.cells, image.quarters), image.sixteenths, rows)
+        return self.parts_of_all(decoded.cells, image.quarters, image.sixteenths, rows)
+
+    def parts_of_all(self, cells: Tensor, quarters: Tensor, sixteenths: Tensor, masks: Tensor) -> Tensor:
+        """All prompts' masks together: cells (N, S, C), an image's sides, and the masks' rows (N, K, C/8) -> (N, K, 16S)."""
+        grown = self.with_neighbours(self.upscaling.quarters(cells, quarters))
+        return self.upscaling.parts(grown, sixteenths, masks)
+
+    def with_neighbours(self, quarters: Tensor) -> Tensor:
+        """Quarters of all cells (N, S, C) of a square -> the same, after each has seen those around it."""
+        if not self.config.border_depth:
+            return quarters
+        side = isqrt(quarters.shape[1])
+        maps = self.border_fuser(spread(quarters.unflatten(2, (4, -1)).flatten(1, 2), (side, side), 1))
+        return to_parts(maps, 1).reshape(quarters.shape)
 
     def _parts_of_one(self, image: ImageSide, cells: Tensor | Mixtures, prompt: int, masks: Tensor) -> Tensor:
         """One prompt's masks on a CPU, a few cells at a time: (K, C/8) -> (K, 16S)."""
@@ -288,6 +307,8 @@ class MaskDecoder(nn.Module):
         else:
             assert image.shared is not None, "its cells are mixtures"
             quarters = cells.quarters(image.shared, prompt, CELLS)
+        if self.config.border_depth:
+            quarters = self.with_neighbours(torch.cat(list(quarters))[None])[0].split(CELLS)
         more = image.sixteenths[0].expand(4 * image.positions.shape[1], -1)
         return layers.parts_of_one(quarters, more.split(4 * CELLS), masks)
 

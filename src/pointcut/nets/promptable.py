@@ -184,6 +184,8 @@ class Promptable(nn.Module, ABC):
             pack(self.image_encoder, release)
         if self.mask_decoder.config.fuser_depth:
             pack(self.mask_decoder.prompt_fuser, release)
+        if self.mask_decoder.config.border_depth:
+            pack(self.mask_decoder.border_fuser, release)
         if self.mask_decoder.config.mlp_width >= WIDE:
             for block in self.mask_decoder.transformer.blocks:
                 pack(block.mlp, release)
