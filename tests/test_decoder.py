@@ -12,7 +12,7 @@ import pointcut
 from pointcut.nets import decoder as decoders
 from pointcut.nets import folding, mixtures
 from pointcut.nets.cells import from_parts
-from pointcut.nets.decoder import DecoderConfig, ImageFeatures, MaskDecoder
+from pointcut.nets.decoder import DecoderConfig, ImageFeatures, MaskDecoder, Masks
 from pointcut.nets.layers import Fuser, Part
 from pointcut.nets.prompts import Prompts
 from pointcut.nets.transformer import TwoWayTransformer
@@ -112,6 +112,18 @@ def test_a_prompt_for_each_of_several_images(high_res: bool) -> None:
 
     with torch.inference_mode():
         torch.testing.assert_close(drawn(both, prompt), torch.cat([drawn(first, prompt[:1]), drawn(second, prompt[1:])]))
+
+
+def test_the_single_mask_replaces_what_is_most_like_it() -> None:
+    squares = torch.full((2, 4, 8, 8), -1.0)
+    for prompt, sides in enumerate(((4, 8, 5, 2), (4, 1, 8, 3))):
+        for k, side in enumerate(sides):
+            squares[prompt, k, :side, :side] = 1.0
+    scores, tokens = torch.arange(8.0).view(2, 4), torch.arange(8.0).view(2, 4, 1)
+    three = Masks(squares, scores, tokens, torch.zeros(2, 1)).with_single()
+    assert three.scores.tolist() == [[1, 0, 3], [5, 6, 4]]
+    assert three.tokens[..., 0].tolist() == three.scores.tolist()
+    assert (three.logits > 0).sum((2, 3)).tolist() == [[64, 16, 4], [1, 64, 16]]
 
 
 def test_borders_see_what_is_around_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,15 @@ class Masks(NamedTuple):
         logits, scores, tokens = (x.index_select(1, which) for x in (self.logits, self.scores, self.tokens))
         return Masks(logits, scores, tokens, self.object_score)
 
+    def with_single(self) -> Masks:
+        """All four masks of each prompt -> three candidates: the single one in the place of the one that is most like it."""
+        single, three = (self.logits.flatten(2) > 0).split((1, MASK_TOKENS - 1), dim=1)
+        alike = (single & three).sum(2) / (single | three).sum(2).clamp(min=1)  # (N, 3)
+        places = torch.arange(MASK_TOKENS - 1, device=alike.device)
+        which = torch.where(places == alike.argmax(1)[:, None], 0, 1 + places)  # (N, 3)
+        rows = torch.arange(len(which), device=alike.device)[:, None]
+        return Masks(*(x[rows, which] for x in self[:3]), self.object_score)
+
     @classmethod
     def joined(cls, parts: Sequence[Masks]) -> Masks:
         """Masks of several prompts, one after another."""
@@ -125,6 +134,9 @@ class DecoderConfig:
     border_depth: int = 0
     """ConvNeXt blocks over the cells' quarters, which draw borders; none in the published models. New, they change nothing, so
     that a network can be given them later."""
+    single_among_three: bool = False
+    """Whether the mask for clear prompts takes the place of that candidate of an ambiguous one that is most like it; not in the
+    published models."""
     second_look: bool = False
     """Whether answers go in again, as rough masks, before they are given (`Promptable.answer`); not in the published models."""
 
@@ -315,6 +327,8 @@ class MaskDecoder(nn.Module):
     def masks(self, image: ImageSide, decoded: Decoded, multimask: bool) -> Masks:
         """Three candidates, or the one mask that the family gives for a clear prompt."""
         many = range(1, MASK_TOKENS)
+        if multimask and self.config.single_among_three:
+            return self.masks_of(image, decoded, range(MASK_TOKENS)).with_single()
         if multimask:
             return self.masks_of(image, decoded, many)
         if not self.config.stability_fallback or self.training:

@@ -130,8 +130,9 @@ class Promptable(nn.Module, ABC):
         """One prompt (N = 1) -> its mask, or of an ambiguous prompt's three candidates only the one with the highest score."""
         image, sparse = self.prompted(image, prompt)
         decoded = self.mask_decoder.decode(image, sparse)
-        if ambiguous and not self.on_cpu:  # to ask which is best is to wait; what the others cost is little
-            three = self.mask_decoder.masks_of(image, decoded, range(1, MASK_TOKENS))
+        compared = self.mask_decoder.config.single_among_three  # which three there are depends on what they look like
+        if ambiguous and (compared or not self.on_cpu):  # on a GPU to ask which is best is to wait; the others cost little
+            three = self.mask_decoder.masks(image, decoded, multimask=True)
             return three.only(three.scores[0].argmax()[None])
         which = 1 + int(decoded.scores[0, 1:].argmax()) if ambiguous else 0
         return self.mask_decoder.masks_of(image, decoded, range(which, which + 1))
