@@ -306,8 +306,9 @@ def everything(cat: pointcut.EncodedImage) -> Segments:
 
 
 def test_the_search_is_the_session(cat: pointcut.EncodedImage, everything: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each mask is what a click at its point gives at its first look, with the same score."""
-    monkeypatch.setattr(type(cat.net), "looks_again", lambda *_: False)
+    """Each mask is a candidate of a click at its point, with the same score; the single mask is none of the search's."""
+    decoder = cat.net.mask_decoder
+    monkeypatch.setattr(decoder, "config", dataclasses.replace(decoder.config, single_among_three=False))
     assert len(everything) >= 3
     assert (np.diff(everything.scores) <= 0).all()
     for row in range(len(everything)):

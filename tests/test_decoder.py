@@ -115,15 +115,16 @@ def test_a_prompt_for_each_of_several_images(high_res: bool) -> None:
 
 
 def test_the_single_mask_replaces_what_is_most_like_it() -> None:
-    squares = torch.full((2, 4, 8, 8), -1.0)
-    for prompt, sides in enumerate(((4, 8, 5, 2), (4, 1, 8, 3))):
+    """If it has the higher score."""
+    squares = torch.full((3, 4, 8, 8), -1.0)
+    for prompt, sides in enumerate(((4, 8, 5, 2), (4, 1, 8, 3), (4, 8, 5, 2))):
         for k, side in enumerate(sides):
             squares[prompt, k, :side, :side] = 1.0
-    scores, tokens = torch.arange(8.0).view(2, 4), torch.arange(8.0).view(2, 4, 1)
-    three = Masks(squares, scores, tokens, torch.zeros(2, 1)).with_single()
-    assert three.scores.tolist() == [[1, 0, 3], [5, 6, 4]]
-    assert three.tokens[..., 0].tolist() == three.scores.tolist()
-    assert (three.logits > 0).sum((2, 3)).tolist() == [[64, 16, 4], [1, 64, 16]]
+    scores = torch.tensor([[0.5, 0.6, 0.4, 0.7], [0.9, 0.3, 0.2, 0.1], [0.5, 0.6, 0.7, 0.4]])
+    three = Masks(squares, scores, scores[..., None], torch.zeros(3, 1)).with_single()
+    torch.testing.assert_close(three.scores, torch.tensor([[0.6, 0.5, 0.7], [0.3, 0.2, 0.9], [0.6, 0.7, 0.4]]))
+    assert torch.equal(three.tokens[..., 0], three.scores)
+    assert (three.logits > 0).sum((2, 3)).tolist() == [[64, 16, 4], [1, 64, 16], [64, 25, 4]]
 
 
 def test_borders_see_what_is_around_them(monkeypatch: pytest.MonkeyPatch) -> None:

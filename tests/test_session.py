@@ -61,18 +61,16 @@ def test_the_mask_holds_what_was_pointed_at(cat: pointcut.EncodedImage) -> None:
     assert y0 < 160 < y1
 
 
-def test_a_second_look_is_the_same_prompt_with_the_first_answer_as_a_rough_mask(cat: pointcut.EncodedImage) -> None:
-    net, given = cat.net, prompts_to_model(parse_prompts(FACE, None, None, None, cat.size), cat.frame, cat.net)
+def test_the_best_of_all_four_masks_is_among_the_candidates(cat: pointcut.EncodedImage) -> None:
+    given = prompts_to_model(parse_prompts(FACE, None, None, None, cat.size), cat.frame, cat.net)
     with torch.inference_mode():
-        first = net.predict(cat.side_for_many, given, multimask=True)
-        each = [
-            net.predict(cat.side, given._replace(masks=rough[None, None].clamp(-32, 32)), multimask=False)
-            for rough in first.logits[0]
-        ]
+        scores = cat.net.mask_decoder.decode(*cat.net.prompted(cat.side_for_many, given)).scores[0].numpy()
     cut = cat.segment(points=FACE)
-    np.testing.assert_allclose(cut.scores, [float(one.scores) for one in each], atol=1e-5)
-    np.testing.assert_allclose(cut.logits, torch.cat([one.logits[:, 0] for one in each]).clamp(-32, 32), atol=1e-3)
-    assert np.abs(cut.logits - first.logits[0].numpy()).max() > 1
+    assert cut.best.scores[0] == pytest.approx(scores.max(), abs=1e-6)
+    assert all(np.abs(scores - own).min() < 1e-6 for own in cut.scores)
+
+
+def test_boxes_together_are_boxes_alone(cat: pointcut.EncodedImage) -> None:
     boxes = cat.segment(boxes=[(10, 10, 400, 290), (150, 60, 330, 260)])
     for i, box in enumerate(boxes.prompts):
         alone = cat.segment(boxes=box.box)
@@ -80,12 +78,12 @@ def test_a_second_look_is_the_same_prompt_with_the_first_answer_as_a_rough_mask(
 
 
 @pytest.mark.parametrize("family", ["sam1", "sam2"])
-def test_published_models_look_once(family: str, noise: np.ndarray) -> None:
+def test_published_models_give_their_own_candidates(family: str, noise: np.ndarray) -> None:
     (photo,) = Encoder(small_net(family), family).encode([noise])
     given = prompts_to_model(parse_prompts([(30, 20)], None, None, None, photo.size), photo.frame, photo.net)
     with torch.inference_mode():
-        once = photo.net.predict(photo.side, given, multimask=True)
-    np.testing.assert_array_equal(photo.segment(points=[(30, 20)]).scores, once.scores[0])
+        decoded = photo.net.mask_decoder.decode(*photo.net.prompted(photo.side, given))
+    np.testing.assert_array_equal(photo.segment(points=[(30, 20)]).scores, decoded.scores[0, 1:])
 
 
 def test_segments_are_immutable(cat: pointcut.EncodedImage) -> None:

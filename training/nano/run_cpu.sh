@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Trains the built-in model on a CPU, in ten legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
-# an AMD EPYC, 116, 86, 78, 88 and 86 on 2 of a newer one, mostly shared with other work; its memory in 43, 23, 12, 12, 14, 25, 27, 7.5, 20
-# and 19 more. Cost: one laptop, twenty hours. Seeds 20261120 to 20261130, 20261205, 20261206, 20261208 to 20261213, 20261215 and
-# 20261216. The shipped weights got the trunk's way up in the fourth leg, bent pictures and second looks in the seventh, stamps in the
-# eighth, a teacher in the ninth and blocks over the embedding in the eleventh (a sixth was left out); made again by this file they have
-# all of it from the first.
+# Trains the built-in model on a CPU, in eleven legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
+# an AMD EPYC, 116, 86, 78, 88, 86 and 86 on 2 of a newer one, mostly shared with other work; its memory in 43, 23, 12, 12, 14, 25, 27, 7.5, 20,
+# 19 and 12 more. Cost: one laptop, 21 hours. Seeds 20261120 to 20261130, 20261205, 20261206, 20261208 to 20261213 and 20261215 to
+# 20261218. The shipped weights got the trunk's way up in the fourth leg, bent pictures and second looks in the seventh, stamps in the
+# eighth, a teacher in the ninth, blocks over the embedding in the eleventh and over the cells' quarters in the twelfth (a sixth was left
+# out); made again by this file they have all of it from the first.
 # Stop it at any time and start it again: it goes on where its last save (every two minutes) was.
 #   DATA=folder of training sets, with stamps and what a teacher says (README.md)   OUT=folder of the run
 set -euo pipefail
@@ -53,13 +53,17 @@ mix ninth tenth 0.5 half
 # The eleventh begins half way and is given blocks over the embedding (`Sam2Config.fuser_depth`), animals and monuments (gather.py) and,
 # from its 386th step on, late corrections (`PATIENT` in interaction.py).
 leg_from half eleventh --optimiser muon --lr 8e-4 --seed 20261215 --told 0.5 --phase 384:10:44:0.25 --phase 512:6:42:0.1
-mix half eleventh 0.5 image
+mix half eleventh 0.5 beginning
+# The twelfth begins half way and is given blocks over the cells' quarters (`DecoderConfig.border_depth`): they draw borders at the first
+# look, so that it takes fewer second ones (`AGAIN` in interaction.py); a third of the boxes are true (`BOX_NOISE` in batches.py).
+leg_from beginning twelfth --optimiser muon --lr 8e-4 --seed 20261217 --told 0.5 --phase 384:10:40:0.25 --phase 512:6:46:0.1
+mix beginning twelfth 0.5 image
 # The memory for tracking comes last, with the image network frozen: 26 minutes on small clips, then 17 on larger ones; and 23 more
 # on clips in which objects leave. The shipped weights got the first 43 over the second leg's image network, the next 23 over the
 # third's, twelve each over the fourth's and the fifth's, fourteen over what was mixed of these, 25 over what the eighth began with, 27
 # over seven tenths of the eighth, on clips of eight frames, which reach as far back as a memory does (README.md), 7.5 over half of it,
 # and 20 over the ninth; over half of the tenth it was what it had been, and over three quarters of the eleventh it got 19, of which half is
-# shipped over half of that leg (README.md).
+# shipped over half of that leg; over half of the twelfth 12 more, of which half is shipped (README.md).
 memory_from image memory-first 256 6 4 26 1e-3
 memory_from memory-first memory-second 384 4 5 17 4e-4 --seed 20261122
 memory_from memory-second memory-third 384 4 5 23 6e-4 --seed 20261125
@@ -71,6 +75,8 @@ memory_from memory-seventh memory-eighth 384 3 8 27 6e-4 --seed 20261209
 memory_from memory-eighth memory-ninth 384 3 8 7.5 4e-4 --seed 20261210
 memory_from memory-ninth memory-tenth 384 3 8 20 6e-4 --seed 20261212
 memory_from memory-tenth memory-eleventh 384 3 8 19 6e-4 --seed 20261216
-mix memory-tenth memory-eleventh 0.5 memory
-cp "$OUT/memory-eleventh/log.jsonl" "$OUT/memory"
+mix memory-tenth memory-eleventh 0.5 memory-mixed
+memory_from memory-mixed memory-twelfth 384 3 8 12 6e-4 --seed 20261218
+mix memory-mixed memory-twelfth 0.5 memory
+cp "$OUT/memory-twelfth/log.jsonl" "$OUT/memory"
 "$PYTHON" training/nano/export.py "$OUT/memory"

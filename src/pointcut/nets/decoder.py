@@ -98,13 +98,15 @@ class Masks(NamedTuple):
         return Masks(logits, scores, tokens, self.object_score)
 
     def with_single(self) -> Masks:
-        """All four masks of each prompt -> three candidates: the single one in the place of the one that is most like it."""
+        """All four masks of each prompt -> three candidates: of the single one, and the one that is most like it, the one with
+        the higher score. So the highest score of all four is always among them."""
         single, three = (self.logits.flatten(2) > 0).split((1, MASK_TOKENS - 1), dim=1)
         alike = (single & three).sum(2) / (single | three).sum(2).clamp(min=1)  # (N, 3)
         places = torch.arange(MASK_TOKENS - 1, device=alike.device)
-        which = torch.where(places == alike.argmax(1)[:, None], 0, 1 + places)  # (N, 3)
+        rivals = places == alike.argmax(1)[:, None]
+        which = torch.where(rivals & (self.scores[:, :1] >= self.scores[:, 1:]), 0, 1 + places)  # (N, 3)
         rows = torch.arange(len(which), device=alike.device)[:, None]
-        return Masks(*(x[rows, which] for x in self[:3]), self.object_score)
+        return Masks(self.logits[rows, which], self.scores[rows, which], self.tokens[rows, which], self.object_score)
 
     @classmethod
     def joined(cls, parts: Sequence[Masks]) -> Masks:
@@ -135,10 +137,8 @@ class DecoderConfig:
     """ConvNeXt blocks over the cells' quarters, which draw borders; none in the published models. New, they change nothing, so
     that a network can be given them later."""
     single_among_three: bool = False
-    """Whether the mask for clear prompts takes the place of that candidate of an ambiguous one that is most like it; not in the
-    published models."""
-    second_look: bool = False
-    """Whether answers go in again, as rough masks, before they are given (`Promptable.answer`); not in the published models."""
+    """Whether the mask for clear prompts takes the place of that candidate of an ambiguous one that is most like it, if it has
+    the higher score; not in the published models."""
 
 
 class MaskDecoder(nn.Module):

@@ -182,20 +182,20 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = nn.Parameter(torch.full((width,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self._answer(self.dwconv(x))
+        return self._answered(x, self.dwconv(x))
 
     def within(self, x: Tensor, part: Part) -> Tensor:
         """The same, of a part of the map only: (B, C, H, W) -> (B, C, its rows, its columns)."""
         seen = part.grown(REACH, x)
         y = self.dwconv(seen.of(x))
         y = y[:, :, part.top - seen.top :, part.left - seen.left :][:, :, : part.bottom - part.top, : part.right - part.left]
-        return part.of(x) + self._answer(y)
+        return self._answered(part.of(x), y)
 
-    def _answer(self, y: Tensor) -> Tensor:
-        """What is added to a map, from its convolution."""
+    def _answered(self, x: Tensor, y: Tensor) -> Tensor:
+        """A map (B, C, H, W) and its convolution -> the block's result."""
         y = self.norm(y).permute(0, 2, 3, 1)  # (B, H, W, C)
-        y = self.gamma * self.pwconv2(self.act(self.pwconv1(y)))
-        return y.permute(0, 3, 1, 2)  # (B, C, H, W)
+        y = self.pwconv2(self.act(self.pwconv1(y)))
+        return torch.addcmul(x.permute(0, 2, 3, 1), self.gamma, y).permute(0, 3, 1, 2)
 
 
 class Part(NamedTuple):

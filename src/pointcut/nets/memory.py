@@ -39,6 +39,9 @@ class MemoryConfig:
     """SAM 2.1: a memory says when its object was not in the frame (`no_obj_embed_spatial`)."""
     pointer_times: bool = True
     """SAM 2.1: object pointers carry their distance in time, projected (`obj_ptr_tpos_proj`)."""
+    looks_again: bool = False
+    """Whether the answer to a click or box goes in again, as a rough mask with its prompt, before it is followed; not in the
+    published models."""
 
 
 class Recollection(NamedTuple):

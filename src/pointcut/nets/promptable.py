@@ -77,15 +77,6 @@ class Promptable(nn.Module, ABC):
         image, sparse = self.prompted(image, prompts)
         return self.mask_decoder.masks(image, self.mask_decoder.decode(image, sparse), multimask)
 
-    def answer(self, image: ImageSide, prompts: Prompts, multimask: bool) -> Masks:
-        """What a person gets: `predict`, and a second look where that pays."""
-        masks = self.predict(image, prompts, multimask)
-        return self.refine(image, prompts, masks) if self.looks_again(prompts) else masks
-
-    def looks_again(self, prompts: Prompts) -> bool:
-        """Whether answers to them get a second look: the decoder was taught so, and no rough mask was given."""
-        return self.mask_decoder.config.second_look and prompts.masks is None
-
     def refine(self, image: ImageSide, prompts: Prompts, masks: Masks) -> Masks:
         """Looks again: each mask (N, K) goes in as a rough one, with the prompt that it answers, and comes back as one."""
         rough = self.limited(masks.logits).flatten(0, 1)[:, None]
@@ -130,11 +121,11 @@ class Promptable(nn.Module, ABC):
         """One prompt (N = 1) -> its mask, or of an ambiguous prompt's three candidates only the one with the highest score."""
         image, sparse = self.prompted(image, prompt)
         decoded = self.mask_decoder.decode(image, sparse)
-        compared = self.mask_decoder.config.single_among_three  # which three there are depends on what they look like
-        if ambiguous and (compared or not self.on_cpu):  # on a GPU to ask which is best is to wait; the others cost little
+        if ambiguous and not self.on_cpu:  # to ask which is best is to wait; what the others cost is little
             three = self.mask_decoder.masks(image, decoded, multimask=True)
             return three.only(three.scores[0].argmax()[None])
-        which = 1 + int(decoded.scores[0, 1:].argmax()) if ambiguous else 0
+        first = 0 if self.mask_decoder.config.single_among_three else 1
+        which = first + int(decoded.scores[0, first:].argmax()) if ambiguous else 0
         return self.mask_decoder.masks_of(image, decoded, range(which, which + 1))
 
     def good_candidates(self, image: ImageSide, prompts: Prompts, limit: float) -> tuple[Tensor, Tensor, Tensor]:

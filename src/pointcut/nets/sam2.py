@@ -58,9 +58,16 @@ NANO = Sam2Config(
     trunk=ConvNetConfig(widths=(32, 64, 128, 256), stages=(2, 2, 3, 2), rises=(1, 2, 2)),
     prompts=PromptConfig(width=128, mask_channels=32, drawn=True),
     decoder=DecoderConfig(
-        128, heads=4, mlp_width=512, iou_head_width=128, stability_fallback=False, fuser_depth=2, second_look=True
+        128,
+        heads=4,
+        mlp_width=512,
+        iou_head_width=128,
+        stability_fallback=False,
+        fuser_depth=2,
+        border_depth=2,
+        single_among_three=True,
     ),
-    memory=MemoryConfig(width=128, memory_width=32, attention_depth=2, mlp_width=512),
+    memory=MemoryConfig(width=128, memory_width=32, attention_depth=2, mlp_width=512, looks_again=True),
     input_size=512,
     fuser_depth=4,
 )

@@ -152,8 +152,7 @@ class EncodedImage:
     def preview(
         self, points: PointsLike | None = None, labels: PointsLike | None = None, boxes: ArrayLike | None = None
     ) -> Preview:
-        """One object's best mask at low resolution, for hovering: nothing is enlarged, one candidate is drawn, and `nano`
-        does not look twice.
+        """One object's best mask at low resolution, for hovering: nothing is enlarged.
 
         Takes points, labels and a box of one object, as `segment` does. Raises InvalidPrompt.
         """
@@ -201,7 +200,7 @@ class EncodedImage:
     def decode(self, prompts: Prompts, multimask: bool) -> Masks:
         """The tensor-level call under `segment`: prompts in pixels of the model's square -> low-resolution masks."""
         with inference(self.net.device):
-            return self.net.answer(self._side_for(prompts), prompts, multimask)
+            return self.net.predict(self._side_for(prompts), prompts, multimask)
 
     @cached_property
     def side_for_many(self) -> ImageSide:

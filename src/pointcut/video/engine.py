@@ -94,7 +94,7 @@ class Engine:
         points = 0 if prompts.points is None else prompts.points.shape[1]
         points += 0 if prompts.boxes is None else 2
         found = self.net.find(frame, embedding, prompts, multimask=points <= 1)
-        if self.net.looks_again(prompts):
+        if self.memory.config.looks_again and prompts.masks is None:
             again = prompts._replace(masks=self.net.limited(found.logits))
             found = self.net.find(frame, embedding, again, multimask=False)
         return FrameMemory(*found)
