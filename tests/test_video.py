@@ -26,6 +26,9 @@ from pointcut.cli.main import app
 from pointcut.errors import InputError, InvalidPrompt, ModelError, OutputError
 from pointcut.images import MAX_PIXELS
 from pointcut.masks import iou
+from pointcut.nets.decoder import ImageSide
+from pointcut.nets.following import Found
+from pointcut.nets.prompts import Prompts
 from pointcut.scaling import Scaling
 from pointcut.video.bank import POINTERS
 from pointcut.video.camera import DRIVERS
@@ -323,6 +326,23 @@ def test_a_ball_is_followed(nano: pointcut.Segmenter) -> None:
         assert frame.occluded.tolist() == [False]
         assert 0 <= frame.segments.scores[0] <= 1
     np.testing.assert_array_equal(seen[0].segments.masks, first.masks)
+
+
+def test_a_click_in_a_film_is_looked_at_again(nano: pointcut.Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own answer as a rough mask, before it is followed."""
+    asked: list[Prompts] = []
+    find = nano.net.find
+
+    def noted(frame: ImageSide, embedding: torch.Tensor, prompts: Prompts, multimask: bool) -> Found:
+        asked.append(prompts)
+        return find(frame, embedding, prompts, multimask)
+
+    monkeypatch.setattr(nano.net, "find", noted)
+    nano.track([ball(0), ball(2)]).prompt(0, 1, points=(30, 48))
+    first, again = asked
+    assert first.masks is None
+    assert again.masks is not None
+    assert torch.equal(first.points, again.points)
 
 
 def test_objects_come_and_go(nano: pointcut.Segmenter) -> None:

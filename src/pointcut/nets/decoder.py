@@ -101,7 +101,8 @@ class Masks(NamedTuple):
         """All four masks of each prompt -> three candidates: of the single one, and the one that is most like it, the one with
         the higher score. So the highest score of all four is always among them."""
         single, three = (self.logits.flatten(2) > 0).split((1, MASK_TOKENS - 1), dim=1)
-        alike = (single & three).sum(2) / (single | three).sum(2).clamp(min=1)  # (N, 3)
+        shared, either = ((x.sum(2, dtype=torch.float32)) for x in (single & three, single | three))
+        alike = shared / either.clamp(min=1)  # (N, 3)
         places = torch.arange(MASK_TOKENS - 1, device=alike.device)
         rivals = places == alike.argmax(1)[:, None]
         which = torch.where(rivals & (self.scores[:, :1] >= self.scores[:, 1:]), 0, 1 + places)  # (N, 3)
