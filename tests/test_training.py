@@ -22,7 +22,7 @@ from composites import Donors, blob, composite, cutout, in_the_light_of, random_
 from interaction import interaction_loss, moves_from, to_look_at
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
 from mix import mix
-from photos import VOID, Photo, load_sets, objects_of, scenes_of
+from photos import VOID, Photo, load_sets, objects_of, scenes_of, told_below
 from pointcut.nets.convnet import ConvNet, ConvNetConfig
 from pointcut.nets.prompts import Prompts
 from pointcut.nets.sam2 import NANO
@@ -58,6 +58,16 @@ def test_sets(data: Path) -> None:
     assert objects_of(sets["objects"][0], 0.01) == [1, 2]
     with pytest.raises(SystemExit, match="no folder named 'images'"):
         load_sets(data / "objects" / "masks")
+
+
+def test_sets_may_be_links(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(data / "objects")
+    (tmp_path / "taught" / "told").mkdir(parents=True)
+    (tmp_path / "taught" / "told" / "a.npy").touch()
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "taught")
+    assert len(told_below(tmp_path)) == 1
+    (tmp_path / "taught" / "told" / "a.npy").unlink()
+    assert {name: len(photos) for name, photos in load_sets(tmp_path).items()} == {"linked": 4}
 
 
 def test_views_and_composites(data: Path) -> None:

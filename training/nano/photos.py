@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from pointcut.files import folders_named
+
 VOID = 255
 LONGEST = 512
 LAYERS = 4
@@ -76,8 +78,8 @@ def load_sets(root: Path) -> dict[str, list[Photo]]:
     """Every set below `root`, by its folder's name."""
     cv2.setNumThreads(1)  # before workers are forked: OpenCV's threads would not live on in them, and be waited for
     sets: dict[str, list[Photo]] = {}
-    lessons = {path.stem: lesson(path) for path in root.rglob("told/*.npy")}
-    for folder in sorted(root.rglob("images")):
+    lessons = {path.stem: lesson(path) for path in told_below(root)}
+    for folder in folders_named("images", root):
         masks, name = folder.parent / "masks", folder.relative_to(root).parts[0]
         for image in sorted(folder.iterdir()):
             if image.suffix.lower() in {".jpg", ".jpeg", ".png"}:
@@ -89,6 +91,11 @@ def load_sets(root: Path) -> dict[str, list[Photo]]:
     if not sets:
         raise SystemExit(f"no folder named 'images' below {root}: see training/nano/README.md for the layout")
     return sets
+
+
+def told_below(root: Path) -> list[Path]:
+    """The files of what a teacher's embedding says (label.py), in order."""
+    return sorted(path for folder in folders_named("told", root) for path in folder.glob("*.npy"))
 
 
 class Lesson(NamedTuple):

@@ -5,6 +5,7 @@
 # 20261218. The shipped weights got the trunk's way up in the fourth leg, bent pictures and second looks in the seventh, stamps in the
 # eighth, a teacher in the ninth, blocks over the embedding in the eleventh and over the cells' quarters in the twelfth (a sixth was left
 # out); made again by this file they have all of it from the first.
+# The eleventh and the twelfth, and their memories, had of the sets only what the teacher labelled (README.md); here they have all.
 # Stop it at any time and start it again: it goes on where its last save (every two minutes) was.
 #   DATA=folder of training sets, with stamps and what a teacher says (README.md)   OUT=folder of the run
 set -euo pipefail

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from photos import Photo
+from photos import Photo, told_below
 
 STRIDE = 16
 """Pixels of a cell of the embedding."""
@@ -43,7 +43,7 @@ class Teller(nn.Module):
         super().__init__()
         self.weight = weight
         self.project = nn.Conv2d(width, TOLD, 1)
-        maps = [np.load(path, mmap_mode="r")[:, ::4, ::4] for path in sorted(root.rglob("told/*.npy"))]
+        maps = [np.load(path, mmap_mode="r")[:, ::4, ::4] for path in told_below(root)]
         values = torch.from_numpy(np.stack(maps, axis=1).astype(np.float32)).flatten(1) if maps else torch.ones(TOLD, 2)
         self.register_buffer("centre", values.mean(1))
         self.register_buffer("spread", values.std(1).clamp(min=1e-3))

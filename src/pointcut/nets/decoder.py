@@ -101,8 +101,8 @@ class Masks(NamedTuple):
         """All four masks of each prompt -> three candidates: of the single one, and the one that is most like it, the one with
         the higher score. So the highest score of all four is always among them."""
         single, three = (self.logits.flatten(2) > 0).split((1, MASK_TOKENS - 1), dim=1)
-        shared, either = ((x.sum(2, dtype=torch.float32)) for x in (single & three, single | three))
-        alike = shared / either.clamp(min=1)  # (N, 3)
+        both, either = (x.sum(2, dtype=torch.float32) for x in (single & three, single | three))
+        alike = both / either.clamp(min=1)  # (N, 3)
         places = torch.arange(MASK_TOKENS - 1, device=alike.device)
         rivals = places == alike.argmax(1)[:, None]
         which = torch.where(rivals & (self.scores[:, :1] >= self.scores[:, 1:]), 0, 1 + places)  # (N, 3)
@@ -328,9 +328,9 @@ class MaskDecoder(nn.Module):
     def masks(self, image: ImageSide, decoded: Decoded, multimask: bool) -> Masks:
         """Three candidates, or the one mask that the family gives for a clear prompt."""
         many = range(1, MASK_TOKENS)
-        if multimask and self.config.single_among_three:
-            return self.masks_of(image, decoded, range(MASK_TOKENS)).with_single()
         if multimask:
+            if self.config.single_among_three:
+                return self.masks_of(image, decoded, range(MASK_TOKENS)).with_single()
             return self.masks_of(image, decoded, many)
         if not self.config.stability_fallback or self.training:
             return self.masks_of(image, decoded, range(1))
