@@ -29,6 +29,7 @@ from pointcut.nets.sam2 import NANO
 from pointcut.weights import specs
 from stamps import is_photographed
 from stamps import main as copy_stamps
+from things import LEAST, SIDE, boxes_of, labelled, once
 from tracking import Beginning, boxed, follow
 from train import GIVEN, Trainer, begin_with, resize
 from train_memory import TAUGHT, MemoryTrainer
@@ -118,6 +119,32 @@ def test_stamps_that_are_photographs_of_one_thing(
     assert newt.image.min() >= 100, "its own colours go on around it, not the black of what is transparent"
     assert not any(photo is newt for photo in scenes_of(sets))
     assert len(scenes_of(sets)) == 5
+
+
+def test_a_detector_s_sides_are_distances_from_the_middles_of_its_cells() -> None:
+    sides = np.full((13 * 13, 4, 11), -50, np.float32)
+    sides[:, 0, 2], sides[:, 1, 1], sides[:, 2, 3] = 50, 50, 50  # so many cells of 32 pixels
+    sides[:, 3, 4:6] = 50  # one half each
+    boxes = boxes_of(sides.reshape(len(sides), -1))
+    np.testing.assert_allclose(boxes[13 * 6 + 5], [5.5 * 32 - 64, 6.5 * 32 - 32, 5.5 * 32 + 96, 6.5 * 32 + 4.5 * 32], atol=1e-3)
+    assert boxes.min() == 0, "a box ends where the picture does"
+    assert boxes.max() == SIDE
+
+
+def test_things_are_labelled_where_nothing_is() -> None:
+    def box(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+        mask = np.zeros((100, 100), bool)
+        mask[y0:y1, x0:x1] = True
+        return mask
+
+    before = np.zeros((100, 100), np.uint8)
+    before[:50, :50], before[99] = 1, VOID
+    labels = labelled(before, [box(60, 10, 95, 95), box(70, 20, 80, 30), box(0, 0, 45, 45), box(3, 90, 4, 91)])
+    assert (labels[before > 0] == before[before > 0]).all(), "people's labels stay"
+    assert (labels[box(70, 20, 80, 30)] == 2).all(), "what lies on a larger thing is one of its own"
+    assert (labels[box(60, 10, 95, 95) & ~box(70, 20, 80, 30)] == 3).all()
+    assert labels[90, 3] == 0, f"less than {LEAST:.1%} is nothing"
+    assert once([box(0, 0, 10, 10), box(0, 0, 10, 8), box(5, 0, 15, 10)]) == [0, 2]
 
 
 def test_donors_are_drawn_by_their_set_s_share() -> None:

@@ -18,9 +18,10 @@ from pointcut.masks import iou
 from telling import told_of
 
 DONORS = (
-    ("taught", 0.22),
+    ("taught", 0.17),
     ("coco_by_train", 0.28),
-    ("coco_person_by", 0.10),
+    ("things", 0.10),
+    ("coco_person_by", 0.05),
     ("stamps", 0.33),
     ("nuts18", 0.04),
     ("davis_tennis", 0.03),
@@ -39,9 +40,10 @@ class Mixture:
     """What share of the pictures comes from where."""
 
     shares: tuple[tuple[str, float], ...] = (
-        ("taught", 0.50),
+        ("taught", 0.40),
         ("coco_by_train", 0.28),
-        ("coco_person_by", 0.10),
+        ("things", 0.15),
+        ("coco_person_by", 0.05),
         ("dsb2018_nuclei", 0.03),
         ("nuts18", 0.03),
         ("davis_tennis", 0.03),

@@ -52,6 +52,13 @@ def layers_of(masks: list[np.ndarray]) -> list[np.ndarray]:
     return layers
 
 
+def save_labels(labels: np.ndarray, path: Path) -> None:
+    """Saves a label map (H, W) uint8 as a PNG, each label in a colour of its own."""
+    image = Image.fromarray(labels, "P")
+    image.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
+    image.save(path)
+
+
 @cache
 def loaded(teacher: Path) -> Segmenter:
     """Each process has one of its own, and one core."""
@@ -70,9 +77,7 @@ def label(teacher: Path, score: float, photo: Path, out: Path, stem: str) -> int
     layers = layers_of(masks)
     for i, layer in enumerate(layers):
         picture.save(out / "images" / f"{stem}-{i}.jpg", quality=95)
-        image = Image.fromarray(layer, "P")
-        image.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
-        image.save(out / "masks" / f"{stem}-{i}.png")
+        save_labels(layer, out / "masks" / f"{stem}-{i}.png")
     with replacing(out / "told" / f"{stem}.npy") as temporary, temporary.open("wb") as file:
         np.save(file, encoded.features.embedding[0].half().numpy())
     return sum(int(layer.max()) for layer in layers)

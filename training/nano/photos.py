@@ -84,7 +84,7 @@ def load_sets(root: Path) -> dict[str, list[Photo]]:
         for image in sorted(folder.iterdir()):
             if image.suffix.lower() in {".jpg", ".jpeg", ".png"}:
                 photo = load_photo(image, masks / f"{image.stem}.png" if masks.is_dir() else None)
-                of_this = lessons.get(f"{name}-{image.stem}")
+                of_this = lessons.get(f"{name}-{image.stem}") or lessons.get(image.stem)
                 if known := of_this or lessons.get(image.stem.rpartition("-")[0]):
                     photo = replace(photo, told=known.told, layers=known.layers, by_people=of_this is not None)
                 sets.setdefault(name, []).append(photo)
