@@ -30,7 +30,7 @@ MEAN, SPREAD = np.array([(103.53, 116.28, 123.675), (57.375, 57.12, 58.395)], np
 """Of the channels blue, green and red, as https://github.com/RangiLyu/nanodet/tree/main/config has them."""
 KINDS = 80
 LIKELY = 0.4
-"""Detections below are dropped: of those above, outlined, eight of ten are things that people labelled (coco_by_train)."""
+"""Detections below are dropped: of those above, outlined, most are things that people label (`--check`; README.md)."""
 SURE = 0.85
 """So are masks that the teacher expects to be worse."""
 TWICE = 0.6
@@ -121,29 +121,45 @@ def outlined(teacher: Segmenter, picture: Image.Image, boxes: np.ndarray) -> lis
     return [sure[i] for i in once(sure)]
 
 
+def known(labels: np.ndarray, mask: np.ndarray) -> float:
+    """IoU of what was found with that of the things in labels (H, W) that is most like it."""
+    counts = labels != VOID
+    return max((iou(mask & counts, labels == i) for i in np.setdiff1d(labels, (0, VOID))), default=0.0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of training sets")
     parser.add_argument("--sets", required=True, help="which of them, divided by commas")
     parser.add_argument("--teacher", type=Path, required=True, help="weight file, as mobile_sam.pt")
     parser.add_argument("--node", type=Path, required=True, help="folder with the detector's packages")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the training set to make")
+    goal = parser.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--out", type=Path, help="folder of the training set to make")
+    goal.add_argument("--check", action="store_true", help="write nothing: say how much of what is found people had labelled")
     args = parser.parse_args()
     teacher, detector = pointcut.load(args.teacher, device="cpu"), Detector(args.node)
-    for name in ("images", "masks"):
-        (args.out / name).mkdir(parents=True, exist_ok=True)
+    alike: list[float] = []
+    if args.out:
+        for name in ("images", "masks"):
+            (args.out / name).mkdir(parents=True, exist_ok=True)
     photos = [(name, photo) for name in args.sets.split(",") for photo in sorted((args.data / name / "images").iterdir())]
     for i, (name, photo) in enumerate(photos, 1):
         with Image.open(photo) as opened:
             picture = opened.convert("RGB")
-        known = photo.parent.parent / "masks" / f"{photo.stem}.png"
-        before = np.asarray(Image.open(known)) if known.exists() else np.zeros((picture.height, picture.width), np.uint8)
+        nothing = np.zeros((picture.height, picture.width), np.uint8)
+        people = photo.parent.parent / "masks" / f"{photo.stem}.png"
+        before = np.asarray(Image.open(people)) if people.exists() else nothing
         boxes = detector.find(picture)
-        labels = labelled(before, outlined(teacher, picture, boxes)) if len(boxes) else before
-        if (labels != before).any():
+        things = outlined(teacher, picture, boxes) if len(boxes) else []
+        labels = labelled(before, things)
+        alike += [known(before, mask) for mask in things if mask.mean() >= LEAST]
+        if args.out and (labels != before).any():
             picture.save(args.out / "images" / f"{name}-{photo.stem}.jpg", quality=95)
             save_labels(labels, args.out / "masks" / f"{name}-{photo.stem}.png")
-        print(f"{i} of {len(photos)}: {photo.name}: {len(boxes)}", flush=True)
+        print(f"{i} of {len(photos)}: {photo.name}: {len(things)}", flush=True)
+    if args.check:
+        right = [value for value in alike if value > 0.5]
+        print(f"{len(alike)} things, {len(right)} labelled by people (IoU above 0.5), alike to {np.mean(right):.3f}")
 
 
 if __name__ == "__main__":
