@@ -23,13 +23,14 @@ from interaction import interaction_loss, moves_from, to_look_at
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
 from mix import mix
 from photos import VOID, Photo, load_sets, objects_of, scenes_of, told_below
+from pointcut.automatic.overlap import box_nms
 from pointcut.nets.convnet import ConvNet, ConvNetConfig
 from pointcut.nets.prompts import Prompts
 from pointcut.nets.sam2 import NANO
 from pointcut.weights import specs
 from stamps import is_photographed
 from stamps import main as copy_stamps
-from things import LEAST, SIDE, boxes_of, labelled, once
+from things import LEAST, SIDE, TWICE, boxes_of, labelled
 from tracking import Beginning, boxed, follow
 from train import GIVEN, Trainer, begin_with, resize
 from train_memory import TAUGHT, MemoryTrainer
@@ -144,7 +145,8 @@ def test_things_are_labelled_where_nothing_is() -> None:
     assert (labels[box(70, 20, 80, 30)] == 2).all(), "what lies on a larger thing is one of its own"
     assert (labels[box(60, 10, 95, 95) & ~box(70, 20, 80, 30)] == 3).all()
     assert labels[90, 3] == 0, f"less than {LEAST:.1%} is nothing"
-    assert once([box(0, 0, 10, 10), box(0, 0, 10, 8), box(5, 0, 15, 10)]) == [0, 2]
+    boxes = np.array([(0, 0, 10, 10), (0, 0, 10, 8), (5, 0, 15, 10)])
+    assert box_nms(boxes, np.array([0.9, 0.8, 0.7]), TWICE).tolist() == [0, 2]
 
 
 def test_donors_are_drawn_by_their_set_s_share() -> None:

@@ -7,6 +7,7 @@ object, cut out.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -75,7 +76,7 @@ def cut_out(pixels: np.ndarray) -> Photo:
 
 
 def load_sets(root: Path) -> dict[str, list[Photo]]:
-    """Every set below `root`, by its folder's name."""
+    """Every set below `root`, by its folder's name. Says which: shares of a set that is missing go to the others."""
     cv2.setNumThreads(1)  # before workers are forked: OpenCV's threads would not live on in them, and be waited for
     sets: dict[str, list[Photo]] = {}
     lessons = {path.stem: lesson(path) for path in told_below(root)}
@@ -90,6 +91,7 @@ def load_sets(root: Path) -> dict[str, list[Photo]]:
                 sets.setdefault(name, []).append(photo)
     if not sets:
         raise SystemExit(f"no folder named 'images' below {root}: see training/nano/README.md for the layout")
+    print(", ".join(f"{name}: {len(photos)}" for name, photos in sets.items()), file=sys.stderr, flush=True)
     return sets
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -21,7 +22,9 @@ from PIL import Image
 import pointcut
 from label import save_labels
 from photos import VOID
-from pointcut.masks import iou
+from pointcut.arrange import select, without_duplicates
+from pointcut.automatic.overlap import box_nms
+from pointcut.evaluate.measure import iou
 from pointcut.segment.segmenter import Segmenter
 
 SIDE = 416
@@ -65,9 +68,9 @@ class Detector:
         scores = np.concatenate([one.max(1) for one in grids])
         sides = [next(x for x in outputs if len(x) == len(one) and x.shape[1] != KINDS) for one in grids]
         boxes = np.concatenate([boxes_of(one) for one in sides])
-        likely = np.argsort(-scores)[: np.count_nonzero(scores >= LIKELY)]
-        kept = once([box_mask(box) for box in boxes[likely]])
-        return boxes[likely[kept]] * (np.array(picture.size * 2) / SIDE)
+        likely = np.flatnonzero(scores >= LIKELY)
+        once = box_nms(boxes[likely], scores[likely], TWICE)
+        return boxes[likely[once]] * (np.array(picture.size * 2) / SIDE)
 
 
 def boxes_of(sides: np.ndarray) -> np.ndarray:
@@ -85,24 +88,7 @@ def boxes_of(sides: np.ndarray) -> np.ndarray:
     return np.stack([x - far[:, 0], y - far[:, 1], x + far[:, 2], y + far[:, 3]], 1).clip(0, SIDE)
 
 
-def box_mask(box: np.ndarray) -> np.ndarray:
-    """A box in the detector's square as a mask of its own."""
-    x0, y0, x1, y1 = box.round().astype(int)
-    mask = np.zeros((SIDE, SIDE), bool)
-    mask[y0:y1, x0:x1] = True
-    return mask
-
-
-def once(masks: list[np.ndarray]) -> list[int]:
-    """Which of some masks, the best first, are not of a thing that came before."""
-    kept: list[int] = []
-    for i, mask in enumerate(masks):
-        if all(iou(mask, masks[k]) <= TWICE for k in kept):
-            kept.append(i)
-    return kept
-
-
-def labelled(labels: np.ndarray, masks: list[np.ndarray]) -> np.ndarray:
+def labelled(labels: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
     """Labels (H, W) uint8 with those things besides, the smallest first: what they hide of larger ones stays theirs."""
     labels = labels.copy()
     for mask in sorted(masks, key=np.count_nonzero):
@@ -117,14 +103,12 @@ def labelled(labels: np.ndarray, masks: list[np.ndarray]) -> np.ndarray:
 def outlined(teacher: Segmenter, picture: Image.Image, boxes: np.ndarray) -> list[np.ndarray]:
     """What the teacher sees in those boxes, as far as it is sure of it."""
     answer = teacher.encode(np.asarray(picture)).segment(boxes=boxes)
-    sure = [mask for mask, score in zip(answer.masks, answer.scores, strict=True) if score >= SURE]
-    return [sure[i] for i in once(sure)]
+    return list(without_duplicates(select(answer, min_score=SURE), TWICE).masks)
 
 
-def known(labels: np.ndarray, mask: np.ndarray) -> float:
+def most_alike(labels: np.ndarray, mask: np.ndarray) -> float:
     """IoU of what was found with that of the things in labels (H, W) that is most like it."""
-    counts = labels != VOID
-    return max((iou(mask & counts, labels == i) for i in np.setdiff1d(labels, (0, VOID))), default=0.0)
+    return max((iou(mask, labels == i, labels != VOID) for i in np.setdiff1d(labels, (0, VOID))), default=0.0)
 
 
 def main() -> None:
@@ -152,7 +136,7 @@ def main() -> None:
         boxes = detector.find(picture)
         things = outlined(teacher, picture, boxes) if len(boxes) else []
         labels = labelled(before, things)
-        alike += [known(before, mask) for mask in things if mask.mean() >= LEAST]
+        alike += [most_alike(before, mask) for mask in things if mask.mean() >= LEAST]
         if args.out and (labels != before).any():
             picture.save(args.out / "images" / f"{name}-{photo.stem}.jpg", quality=95)
             save_labels(labels, args.out / "masks" / f"{name}-{photo.stem}.png")

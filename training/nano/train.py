@@ -159,7 +159,6 @@ class Trainer:
     def batches(self, phase: Phase) -> DataLoader:
         mixture = Mixture(composites=phase.composites)
         data = Batches(self.args.data, phase.side, phase.pictures, self.args.objects, self.args.seed + self.step, mixture)
-        print(", ".join(f"{name}: {len(photos)}" for name, photos in data.sets.items()), flush=True)
         return DataLoader(
             data, batch_size=None, num_workers=self.args.workers, prefetch_factor=3 if self.args.workers else None
         )
