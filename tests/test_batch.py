@@ -197,6 +197,8 @@ def test_another_job_or_another_run_in_the_folder(album: Path, tmp_path: Path) -
     before = files_of(tmp_path)
     assert call(album / "a", "--box", "11,10,50,40", "--out", tmp_path, code=1) == ""
     assert files_of(tmp_path) == before
+    with pytest.raises(pointcut.OutputError, match=r"holds another job .* --fresh"):
+        run_batch(tasks_in([str(album)]), BatchJob("nano", "exact", ("coco",), BOX), tmp_path)
     with (
         Journal(tmp_path, BatchJob("nano", "exact", ("coco",), None).told, fresh=True),
         pytest.raises(pointcut.OutputError, match="another run"),

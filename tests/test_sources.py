@@ -156,6 +156,13 @@ def test_the_longest_name(tmp_path: Path) -> None:
     assert files_of(tmp_path) == {path.name: b"whole"}
 
 
+def test_what_is_wrong_with_another_file_is_said_of_that(tmp_path: Path) -> None:
+    """`OutputError` is an `OSError`: it passes through as it is."""
+    with pytest.raises(pointcut.OutputError, match=r"other\.txt: cannot"), replacing(tmp_path / "one.txt"):
+        raise pointcut.OutputError("other.txt: cannot be written")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_pictures(tmp_path: Path) -> None:
     for verb in ("batch", "run", ("index", "add")):
         result = CliRunner().invoke(app, [*([verb] if isinstance(verb, str) else verb), str(tmp_path)])

@@ -72,6 +72,8 @@ class Journal:
             self._file = self.path.open("r+b")
             self._file.truncate(keep)
             self._file.seek(keep)
+        except OutputError:  # an OSError, too, which says what to do
+            raise
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from None
 
