@@ -26,6 +26,8 @@ class Preparation:
     """x0, y0, x1, y1: only this part is looked at; what lies beyond the picture is cut off."""
     long_side: int | None = None
     """The part is made smaller where its longer side exceeds this."""
+    zoom: bool = False
+    """Each mask is drawn anew from what is around it (`EncodedImage.zoom_in`)."""
 
     def __post_init__(self) -> None:
         if self.crop is not None and (self.crop[0] >= self.crop[2] or self.crop[1] >= self.crop[3]):
@@ -41,12 +43,13 @@ class Preparation:
         if x0 >= x1 or y0 >= y1:
             raise InputError(f"the crop {self.crop} lies outside of the picture, {width} x {height}")
         part = pixels if (x0, y0, x1, y1) == (0, 0, width, height) else pixels[y0:y1, x0:x1]
-        return Part(model.encode(part, long_side=self.long_side, max_pixels=part.size), pixels, x0, y0)
+        return Part(model.encode(part, long_side=self.long_side, max_pixels=part.size), pixels, x0, y0, self.zoom)
 
     def told(self) -> dict[str, Any]:
         """What a record says of it."""
         told: dict[str, Any] = {} if self.crop is None else {"crop": list(self.crop)}
-        return told if self.long_side is None else told | {"long_side": self.long_side}
+        told |= {} if self.long_side is None else {"long_side": self.long_side}
+        return told | {"zoom": True} if self.zoom else told
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +62,8 @@ class Part:
     x0: int
     y0: int
     """Where the part begins."""
+    zoom: bool = False
+    """Whether each mask is drawn anew, the best of each object."""
 
     @property
     def is_whole(self) -> bool:
@@ -75,7 +80,7 @@ class Part:
     ) -> Segments:
         """As `EncodedImage.segment`; boxes are cut to the part. Raises InvalidPrompt."""
         if self.is_whole:
-            return self.photo.segment(points, labels, boxes, mask, multimask=multimask)
+            return self._closer(self.photo.segment(points, labels, boxes, mask, multimask=multimask))
         height, width = self.photo.size
         start = np.array([self.x0, self.y0], np.float32)
         if points is not None:
@@ -85,7 +90,7 @@ class Part:
         if mask is not None:
             mask = mask[..., self.y0 : self.y0 + height, self.x0 : self.x0 + width]
         try:
-            return self._placed(self.photo.segment(points, labels, boxes, mask, multimask=multimask))
+            return self._placed(self._closer(self.photo.segment(points, labels, boxes, mask, multimask=multimask)))
         except InvalidPrompt as error:
             raise InvalidPrompt(f"within the crop, which begins at {self.x0}, {self.y0}: {error}") from None
 
@@ -93,15 +98,19 @@ class Part:
         self, config: AutomaticConfig | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Segments:
         """As `EncodedImage.segment_everything`."""
-        return self._placed(self.photo.segment_everything(config, progress))
+        cut = self._closer(self.photo.segment_everything(config, progress))
+        return self._placed(cut[np.argsort(-cut.scores, kind="stable")])
 
     def segment_found(self, detector: Detector, text: str | None) -> Found:
         """What a detector finds in the part: a mask for each of its boxes. Raises InputError."""
         detected = detector(self.photo.image, text).within(self.photo.size)
         if not len(detected):
             return Found(Segments.read_back(self.whole, (), (), ()), (), np.zeros(0, np.float32))
-        cut = self._placed(self.photo.segment(boxes=detected.boxes_xyxy).best)
+        cut = self._placed(self._closer(self.photo.segment(boxes=detected.boxes_xyxy)).best)
         return Found(cut, detected.labels, detected.scores)
+
+    def _closer(self, cut: Segments) -> Segments:
+        return self.photo.zoom_in(cut) if self.zoom else cut
 
     def _placed(self, cut: Segments) -> Segments:
         return cut if self.is_whole else cut.placed(self.whole, self.x0, self.y0)

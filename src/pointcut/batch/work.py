@@ -104,7 +104,7 @@ class BatchJob:
                     f"{whole[0]} draws the whole picture, which tiles are there to avoid; choose coco, geojson, ..."
                 )
             if self.detector or self.preparation != Preparation():
-                raise InputError("tiles go with neither a detector nor a crop or long side")
+                raise InputError("tiles go with neither a detector nor a crop, a long side or zooming in")
             if self.describe or self.index:
                 raise InputError("tiles go with neither descriptions nor an index")
         if self.index is not None and self.preparation.crop is not None:

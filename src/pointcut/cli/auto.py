@@ -23,6 +23,7 @@ from .options import (
     Scale,
     Side,
     Tile,
+    Zoom,
     preparation,
     reading,
 )
@@ -59,6 +60,7 @@ def auto(
     bands: Bands = None,
     crop: CropBox = None,
     long_side: LongSide = None,
+    zoom: Zoom = False,
     tile: Tile = None,
     side: Side = None,
     model: ModelName = "nano",
@@ -107,9 +109,9 @@ def auto(
     from ..segment.segmenter import load
 
     names = parse.names(formats or ("coco" if tile else "overlay,coco"))
-    how, prepared = reading(page, scale, bands), preparation(crop, long_side)
+    how, prepared = reading(page, scale, bands), preparation(crop, long_side, zoom=zoom)
     if tile:
-        _check_tiles(names, duplicates, crop, long_side)
+        _check_tiles(names, duplicates, prepared)
     segmenter = load(model, device=device, precision=precision, side=side, compiled=compiled)
     with open_writers(out, names) as writers:
         changes = {
@@ -173,15 +175,17 @@ def _in_tiles(
         return everything_in(segmenter, picture, Tiling(side, side // 4), config, progress), picture
 
 
-def _check_tiles(formats: list[str], duplicates: str, crop: str | None, long_side: int | None) -> None:
+def _check_tiles(formats: list[str], duplicates: str, prepared: Preparation) -> None:
     """What does not go with tiles. Raises a usage error."""
     from ..batch.work import DRAWN
 
     drawn = [name for name in formats if name in DRAWN]
     if drawn:
         raise typer.BadParameter(f"{drawn[0]} draws the whole picture, which --tile avoids; take --format coco,geojson")
-    if duplicates != "mask" or crop or long_side:
-        raise typer.BadParameter("--tile drops duplicates by mask; it goes without --duplicates, --crop and --long-side")
+    if duplicates != "mask" or prepared.told():
+        raise typer.BadParameter(
+            "--tile drops duplicates by mask; it goes without --duplicates, --crop, --long-side and --zoom"
+        )
 
 
 def chosen(cut: Segments, duplicates: str, min_area: int, max_area: int | None, border: bool | None) -> Segments:

@@ -36,6 +36,12 @@ CropBox = Annotated[
 LongSide = Annotated[
     int | None, typer.Option("--long-side", metavar="PIXELS", min=16, help="Make larger pictures smaller for the model.")
 ]
+Zoom = Annotated[
+    bool,
+    typer.Option(
+        "--zoom", help="Draw each mask anew from what is around it: finer, above all small things; one encoding each."
+    ),
+]
 MinRegion = Annotated[
     int, typer.Option("--min-region", metavar="PIXELS", min=0, help="Fill smaller holes and drop smaller islands of masks.")
 ]
@@ -116,14 +122,14 @@ def reading(page: int, scale: str | None, bands: str | None) -> Reading:
     return Reading(page, Scaling.parse(scale) if scale else None, chosen)
 
 
-def preparation(crop: str | None, long_side: int | None) -> Preparation:
+def preparation(crop: str | None, long_side: int | None, *, zoom: bool) -> Preparation:
     """What the model is shown of a picture. Raises InputError or a usage error."""
     from ..pipeline import Preparation
 
     if crop is None:
-        return Preparation(None, long_side)
+        return Preparation(None, long_side, zoom)
     x0, y0, x1, y1 = (round(value) for value in parse.box(crop))
-    return Preparation((x0, y0, x1, y1), long_side)
+    return Preparation((x0, y0, x1, y1), long_side, zoom)
 
 
 def detector_name(text: str | None, detector: str | None) -> str | None:

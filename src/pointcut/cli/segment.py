@@ -28,6 +28,7 @@ from .options import (
     Side,
     Text,
     Tile,
+    Zoom,
     detector_name,
     preparation,
     reading,
@@ -98,6 +99,7 @@ def segment(
     bands: Bands = None,
     crop: CropBox = None,
     long_side: LongSide = None,
+    zoom: Zoom = False,
     tile: Tile = None,
     side: Side = None,
     min_region: MinRegion = 0,
@@ -130,7 +132,7 @@ def segment(
         multimask=multimask,
         text=text,
         reading=reading(page, scale, bands),
-        preparation=preparation(crop, long_side),
+        preparation=preparation(crop, long_side, zoom=zoom),
         tile=tile,
         side=side,
         min_region=min_region,
@@ -171,9 +173,11 @@ def _check(request: Request, detector: str | None) -> None:
         raise typer.BadParameter("--text and --detector say what to cut; leave out --point, --box and --mask")
     if len(request.boxes) > 1 and (request.points or request.mask):
         raise typer.BadParameter("points and masks go with one box; several boxes are several objects")
-    looked = request.preparation.crop is not None or request.preparation.long_side is not None
+    looked = bool(request.preparation.told())
     if request.tile and (request.mask or not pointed or looked or len(request.boxes) > 1):
-        raise typer.BadParameter("--tile takes points or one box, without --mask, --text, --crop and --long-side")
+        raise typer.BadParameter("--tile takes points or one box, without --mask, --text, --crop, --long-side and --zoom")
+    if request.preparation.zoom and request.multimask:
+        raise typer.BadParameter("--zoom draws one mask of each object; leave out --multimask")
 
 
 def _check_names(images: list[Path], out: Path | None, mask: Path | None) -> None:

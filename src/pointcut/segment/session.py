@@ -34,6 +34,7 @@ from ..pixels import drawing, prompts_to_model, smaller, to_picture, to_square
 from ..prompts import PointsLike, Prompt, parse_prompts
 from ..rle import Rle
 from ..segments import Preview, Segments
+from .zoom import TIMES, zoom_in
 
 FILE_KIND = "pointcut-encoded-image"
 FILE_VERSION = "1"
@@ -187,6 +188,18 @@ class EncodedImage:
             objects=np.arange(len(found)),
             prompts=tuple(Prompt(point[None], np.array([FOREGROUND])) for point in found.points),
         )
+
+    def zoom_in(self, cut: Segments, times: float = TIMES, progress: Callable[[int, int], None] | None = None) -> Segments:
+        """Draws the best mask of each object anew from what is around it, encoded on its own: finer where things are small.
+
+        cut: what `segment` or `segment_everything` gave of this picture. times: how many times as long and high as the
+            object (as its box, if it was told by one) its surroundings are. progress: called with (done, of all).
+
+        One mask an object, as run lengths; the same prompts. It takes an encoding of each object that does not fill the picture
+        anyway, and each answer goes in again once, as a rough mask; `logits` are those of a rough mask, too.
+        Raises InvalidPrompt where the segments are of a picture of another size, InputError for `times`.
+        """
+        return zoom_in(self, cut, times, progress)
 
     @property
     def view(self) -> View:

@@ -1,0 +1,184 @@
+"""Masks drawn anew from what is around each object: the same prompts, one mask an object, finer where things are small."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from typer.testing import CliRunner
+
+import pointcut
+from pointcut import masks, rle
+from pointcut.cli.main import app
+from pointcut.errors import InputError, InvalidPrompt
+from pointcut.pipeline import Preparation
+from pointcut.segment.session import Encoder
+from pointcut.segment.zoom import TOGETHER, part_of
+
+from conftest import PHOTOS
+from small import small_net
+
+FACE = (150.0, 60.0, 330.0, 260.0)
+NOSE = (244.0, 240.0)
+
+
+def within(whole: pointcut.Segments, x0: int, y0: int, part: pointcut.Segments) -> None:
+    """The one mask of the whole is the part's, put back."""
+    height, width = part.image.shape[:2]
+    expected = np.zeros(whole.image.shape[:2], bool)
+    expected[y0 : y0 + height, x0 : x0 + width] = part.mask(0)
+    np.testing.assert_array_equal(whole.mask(0), expected)
+    np.testing.assert_allclose(whole.scores, part.scores, atol=1e-6)
+    np.testing.assert_allclose(whole.stability, part.stability, atol=1e-6)
+
+
+def test_a_box_is_asked_anew_where_it_is_seen_closer(nano: pointcut.Segmenter, cat: pointcut.EncodedImage) -> None:
+    cut = cat.segment(boxes=(220, 200, 280, 240))
+    closer = cat.zoom_in(cut)
+    part = nano.encode(np.ascontiguousarray(cat.image[160:280, 160:340]))
+    first = part.segment(boxes=(60, 40, 120, 80))
+    within(closer, 160, 160, part.segment(boxes=(60, 40, 120, 80), previous=first))
+    assert closer.prompts == cut.prompts
+    assert np.shares_memory(closer.image, cut.image)
+
+
+def test_a_click_is_asked_with_the_mask_that_it_gave(nano: pointcut.Segmenter, cat: pointcut.EncodedImage) -> None:
+    cut = cat.segment(points=[NOSE, (60, 60)], labels=[1, 0])
+    part = part_of(cat.size, cut, cut.prompts[0], 3.0)
+    assert part is not None
+    assert part.x0 > 60, "else the click beside it would not lie outside"
+    alone = nano.encode(np.ascontiguousarray(part.of(cat.image)))
+    click = [(NOSE[0] - part.x0, NOSE[1] - part.y0)]
+    first = alone.segment(points=click, mask=part.of(cut.mask(0)))
+    within(cat.zoom_in(cut), part.x0, part.y0, alone.segment(points=click, previous=first, multimask=False))
+
+
+def test_what_fills_the_picture_is_looked_at_again(cat: pointcut.EncodedImage) -> None:
+    box = (2, 2, 449, 298)
+    cut = cat.segment(boxes=box)
+    within(cat.zoom_in(cut), 0, 0, cat.segment(boxes=box, previous=cat.segment(boxes=box), multimask=False))
+
+
+def test_many_objects_keep_their_order_prompts_and_numbers(cat: pointcut.EncodedImage) -> None:
+    points = [[(40 * i + 20, 30 * j + 20)] for i in range(5) for j in range(2)] + [[NOSE]]
+    assert len(points) > TOGETHER
+    cut, told = cat.segment(points=points), []
+    closer = cat.zoom_in(cut, progress=lambda done, of: told.append((done, of)))
+    assert told == [(i + 1, len(points)) for i in range(len(points))]
+    assert closer.objects.tolist() == list(range(len(points)))
+    assert closer.prompts == cut.prompts
+    assert closer.logits.shape == (len(points), 128, 128)
+    for row in (0, len(points) - 1):
+        alone = cat.zoom_in(cat.segment(points=points[row]))
+        assert masks.iou(alone.masks[0], closer.mask(row)) > 0.99  # encoded alone and in a batch: sums in another order
+        np.testing.assert_allclose(alone.scores, closer.scores[row : row + 1], atol=1e-3)
+
+
+def test_it_can_be_refined_further(cat: pointcut.EncodedImage) -> None:
+    closer = cat.zoom_in(cat.segment(points=NOSE))
+    again = cat.segment(points=[NOSE], previous=closer)
+    assert masks.iou(again.masks[0], closer.mask(0)) > 0.5
+
+
+def test_masks_from_elsewhere_have_no_prompt(cat: pointcut.EncodedImage) -> None:
+    rough = np.zeros(cat.size, bool)
+    rough[180:260, 210:290] = True
+    cut = pointcut.Segments.of_masks(cat.image, np.stack([rough, np.zeros_like(rough)]))
+    closer = cat.zoom_in(cut)
+    assert masks.iou(closer.mask(0), rough) > 0.3
+    assert closer.areas[1] == 0, "an empty mask points at nothing"
+    assert len(cat.zoom_in(cut[[]])) == 0
+
+
+def test_what_does_not_belong_together(cat: pointcut.EncodedImage, nano: pointcut.Segmenter) -> None:
+    cut = cat.segment(points=NOSE)
+    with pytest.raises(InvalidPrompt, match="another picture"):
+        nano.encode(np.zeros((64, 64, 3), np.uint8)).zoom_in(cut)
+    for times in (1.0, -2.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="above 1"):
+            cat.zoom_in(cut, times)
+
+
+@pytest.mark.parametrize("family", ["sam1", "sam2"])
+def test_published_models_too(family: str, noise: np.ndarray) -> None:
+    (photo,) = Encoder(small_net(family), family).encode([noise])
+    cut = photo.segment(boxes=[(4, 4, 14, 16), (20, 20, 30, 34)])
+    closer = photo.zoom_in(cut)
+    assert len(closer) == 2
+    assert closer.masks.shape == cut.masks.shape
+    assert (closer.object_scores is None) == (cut.object_scores is None)
+
+
+def test_surroundings() -> None:
+    nothing = pointcut.Segments.of_masks(np.zeros((1000, 2000, 3), np.uint8), np.zeros((1, 1000, 2000), bool))
+
+    def around(*box: float) -> tuple[int, int, int, int] | None:
+        (prompt,) = pointcut.prompts.parse_prompts(None, None, box, None, (1000, 2000))
+        return part_of((1000, 2000), nothing, prompt, 3.0)
+
+    assert around(900, 450, 1000, 550) == (800, 350, 1100, 650)
+    assert around(900, 490, 1000, 500) == (800, 420, 1100, 570)  # not narrower than half of its length
+    assert around(0, 0, 100, 100) == (0, 0, 200, 200)  # as far as there is a picture
+    assert around(300, 100, 1700, 900) is None
+
+
+def test_small_things_in_large_pictures_are_drawn_finely(nano: pointcut.Segmenter) -> None:
+    """A star of 100 pixels in a picture of 2400: the model's square shows it at 20."""
+    rng = np.random.default_rng(0)
+    ground = Image.fromarray(rng.integers(90, 130, (60, 80, 3), dtype=np.uint8)).resize((2400, 1800), Image.Resampling.BICUBIC)
+    angles = np.arange(10) * np.pi / 5
+    corners = [(1100 + r * np.sin(a), 700 - r * np.cos(a)) for a, r in zip(angles, [50, 22] * 5, strict=True)]
+    shape = Image.new("1", ground.size)
+    ImageDraw.Draw(shape).polygon(corners, fill=1)
+    ground.paste((220, 60, 40), mask=shape)
+    truth, photo = np.asarray(shape), nano.encode(ground)
+    cut = photo.segment(boxes=masks.boxes_xyxy(truth[None])[0])
+    plain, closer = (masks.iou(one.mask(0), truth) for one in (cut, photo.zoom_in(cut)))
+    assert closer > 0.9
+    assert closer > plain + 0.05
+
+
+def test_everything_is_drawn_anew_and_sorted(cat: pointcut.EncodedImage, nano: pointcut.Segmenter) -> None:
+    config = pointcut.AutomaticConfig(4, pred_iou_thresh=0.5, stability_score_thresh=0.5)
+    found = cat.segment_everything(config)
+    cut = Preparation(zoom=True).encode(nano, cat.image).segment_everything(config)
+    assert len(cut) == len(found)
+    assert (np.diff(cut.scores) <= 0).all()
+    assert sorted(cut.scores) == pytest.approx(sorted(cat.zoom_in(found).scores), abs=1e-4)
+
+
+def test_by_the_command(tmp_path: Path, cat: pointcut.EncodedImage) -> None:
+    def told(*call: object, code: int = 0) -> str:
+        done = CliRunner().invoke(app, [str(part) for part in call])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    box = ",".join(map(str, FACE))
+    record = json.loads(
+        told(
+            "segment", PHOTOS / "cat.jpg", "--point", "244,240", "--crop", "100,50,400,300", "--zoom", "--json", "-o", tmp_path
+        )
+    )
+    assert record["zoom"] is True
+    (mask,) = record["masks"]
+    assert mask["object"] == 0
+    assert rle.decode(mask["rle"]).shape == cat.size
+    told("segment", PHOTOS / "cat.jpg", "--point", "244,240", "--zoom", "--multimask", "-o", tmp_path, code=2)
+    told("segment", PHOTOS / "cat.jpg", "--point", "244,240", "--zoom", "--tile", 512, "-o", tmp_path, code=2)
+    told("auto", PHOTOS / "cat.jpg", "--zoom", "--tile", 512, "-o", tmp_path, code=2)
+    told("batch", PHOTOS / "cat.jpg", "--box", box, "--zoom", "--out", tmp_path / "batch", "--format", "coco")
+    (line,) = [json.loads(row) for row in (tmp_path / "batch" / "pointcut.batch.jsonl").read_text().splitlines()][1:]
+    closer = cat.zoom_in(cat.segment(boxes=FACE))
+    assert line["masks"][0]["area"] == closer.areas[0]
+    plain = ["batch", str(PHOTOS / "cat.jpg"), "--box", box, "--out", str(tmp_path / "batch"), "--format", "coco"]
+    assert "holds another job" in str(CliRunner().invoke(app, plain).exception)
+
+
+def test_told_in_records() -> None:
+    assert Preparation().told() == {}
+    assert Preparation((1, 2, 3, 4), 99, zoom=True).told() == {"crop": [1, 2, 3, 4], "long_side": 99, "zoom": True}
+    assert replace(Preparation(zoom=True), zoom=False) == Preparation()
