@@ -207,6 +207,24 @@ def test_holes_and_specks_can_go(page: Page, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again, before)
 
 
+def test_looking_closer(page: Page, tmp_path: Path) -> None:
+    opened(page, PHOTOS / "rocket.jpg")
+    picture = Picture(page, 640, 427)
+    expect(page.locator("#improve")).to_be_hidden()
+    with page.expect_response(re.compile("/segment$")):
+        picture.click(322, 180)
+    expect(page.locator("#candidates button")).to_have_count(3)
+    before = np.asarray(Image.open(taken(page, "#save-mask", tmp_path)).convert("L")) > 0
+    with page.expect_request(re.compile("/segment$")) as asked:
+        page.keyboard.press("l")
+    assert asked.value.post_data_json["zoom"] is True
+    expect(page.locator("#live")).to_contain_text("1 candidate.")
+    after = np.asarray(Image.open(taken(page, "#save-mask", tmp_path)).convert("L")) > 0
+    assert 0.3 < np.count_nonzero(before & after) / np.count_nonzero(before | after) < 1
+    page.keyboard.press("Control+z")
+    expect(page.locator("#candidates button")).to_have_count(3)
+
+
 def test_everything(page: Page) -> None:
     opened(page, PHOTOS / "coffee.jpg")
     page.click("#everything")

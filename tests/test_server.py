@@ -90,6 +90,18 @@ def test_holes_and_specks(http: httpx.Client, handle: str) -> None:
     assert http.post(f"/v1/images/{handle}/clean", json=broken).status_code == 422
 
 
+def test_looking_closer(http: httpx.Client, handle: str, cat: pointcut.EncodedImage) -> None:
+    prompt = {"points": [[[220, 150]], [[30, 30]]], "zoom": True}
+    told = http.post(f"/v1/images/{handle}/segment", json=prompt).json()
+    closer = cat.zoom_in(cat.segment(points=prompt["points"]))
+    assert [mask["rle"] for mask in told["masks"]] == closer.rle()
+    assert told["best"] == [0, 1]
+    more = {"points": [[220, 150], [30, 30]], "labels": [1, 0], "previous": f"{told['result']}/0"}
+    again = http.post(f"/v1/images/{handle}/segment", json=more).json()
+    assert [mask["rle"] for mask in again["masks"]] == cat.segment(more["points"], more["labels"], previous=closer[0]).rle()
+    problem(http.post(f"/v1/images/{handle}/segment", json=prompt | {"output": ["preview"]}), 422, "invalid_prompt")
+
+
 def test_refining_an_answer(http: httpx.Client, handle: str, cat: pointcut.EncodedImage) -> None:
     first = http.post(f"/v1/images/{handle}/segment", json={"points": [[220, 150]]}).json()
     prompt = {"points": [[220, 150], [30, 30]], "labels": [1, 0]}
@@ -270,10 +282,14 @@ def test_client_has_the_library_s_verbs(served: Served, cat: pointcut.EncodedIma
         np.testing.assert_array_equal(refined.masks, cat.segment(**prompt, previous=here).masks)
         np.testing.assert_array_equal(photo.preview(points=[(220, 150)]).mask, cat.preview(points=[(220, 150)]).mask)
         assert refined.best.save(tmp_path / "cut.png").is_file()
+        closer = cat.zoom_in(cat.segment(**prompt, previous=here))
+        np.testing.assert_array_equal(photo.zoom_in(refined).masks, closer.masks)
         done: list[tuple[int, int]] = []
         found = photo.segment_everything({"points_per_side": 3}, lambda *figures: done.append(figures))
         assert done[-1] == (9, 9)
         assert len(found.prompts) == len(found)
+        with pytest.raises(pointcut.InvalidPrompt, match="only an answer"):
+            photo.zoom_in(found)
         photo.delete()  # as if it had made room for others: what follows brings it back, the refined answer as well
         np.testing.assert_array_equal(photo.segment(**prompt, previous=cut).masks, refined.masks)
         photo.delete()

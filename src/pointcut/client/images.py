@@ -88,6 +88,12 @@ class RemoteImage:
         }
         return self._answered(said, previous, prompts)
 
+    def zoom_in(self, cut: RemoteSegments) -> RemoteSegments:
+        """As `EncodedImage.zoom_in`. Raises InvalidPrompt for what is no answer of this server, ServerError."""
+        if cut.asked is None:
+            raise InvalidPrompt("only an answer of this server about this picture can be drawn anew")
+        return self._answered(cut.asked.said | {"zoom": True}, cut.asked.previous, cut.prompts)
+
     def _answered(self, said: dict[str, Any], previous: RemoteSegments | None, prompts: tuple[Prompt, ...]) -> RemoteSegments:
         asked = None if previous is None else previous.asked
         if previous is not None and asked is None:

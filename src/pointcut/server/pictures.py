@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from ..arrange import without_small_regions
 from ..errors import InvalidPrompt
 from ..segments import Segments
+from .lanes import Lane
 from .service import Kept, Service
 from .streams import streamed
 from .uploads import checked, picture_in
@@ -104,7 +105,7 @@ async def forget(request: Request, service: Served, id: str) -> Response:
 async def segment(request: Request, service: Served, id: str, asked: SegmentRequest) -> Response:
     """Masks for what is pointed at: three candidates for a single click, one otherwise."""
     kept = service.kept(request.state.owner, id)
-    return JSONResponse(await service.ask(request, service.clicks, answering(service, id, kept, asked)))
+    return JSONResponse(await service.ask(request, lane_of(service, asked), answering(service, id, kept, asked)))
 
 
 @router.post("/images/{id}/clean", responses={200: {"model": CleanAnswer}})
@@ -129,11 +130,17 @@ async def segment_at_once(request: Request, service: Served) -> Response:
         data, said = await picture_in(request, service.config)
         asked = checked(OneShotRequest, said)
         found = await service.upload(request, share, data, asked.model)
-    return JSONResponse(await service.ask(request, service.clicks, answering(service, found.handle, found.kept, asked)))
+    work = answering(service, found.handle, found.kept, asked)
+    return JSONResponse(await service.ask(request, lane_of(service, asked), work))
+
+
+def lane_of(service: Service, asked: SegmentRequest) -> Lane[Callable[[], Any], Any]:
+    """Who answers a prompt: zooming in encodes, which others' clicks must not wait for."""
+    return service.long if asked.zoom else service.clicks
 
 
 def answering(service: Service, handle: str, kept: Kept, asked: SegmentRequest) -> Callable[[], dict[str, Any]]:
-    """The work of one prompt, for the lane of clicks."""
+    """The work of one prompt."""
     photo = kept.photo
 
     def work() -> dict[str, Any]:
@@ -141,7 +148,7 @@ def answering(service: Service, handle: str, kept: Kept, asked: SegmentRequest) 
         height, width = photo.size
         about = {"id": handle, "width": width, "height": height, "model": photo.model}
         if "preview" in asked.output:
-            if len(asked.output) > 1 or asked.mask is not None or asked.previous is not None:
+            if len(asked.output) > 1 or asked.mask is not None or asked.previous is not None or asked.zoom:
                 raise InvalidPrompt("a preview stands alone: points, labels and a box, and no other output")
             return {**about, **preview_out(photo, asked), "seconds": {"segment": round(time.perf_counter() - started, 4)}}
         mask = masks_in(asked.mask, photo.size)
@@ -150,6 +157,8 @@ def answering(service: Service, handle: str, kept: Kept, asked: SegmentRequest) 
                 raise InvalidPrompt("give previous (an answer to refine) or mask (a rough mask), not both")
             mask = service.recall(handle, asked.previous)
         cut = photo.segment(asked.points, asked.labels, asked.boxes, mask, multimask=asked.multimask)
+        if asked.zoom:
+            cut = photo.zoom_in(cut)
         best = cut.best
         result = service.remember(handle, kept, cut)
         shown = cut if asked.candidates == "all" else best

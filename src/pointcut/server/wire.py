@@ -75,6 +75,8 @@ class SegmentRequest(PromptRequest):
     far with it."""
     multimask: bool | None = None
     """Three candidates an object, or one; null: three where a single click is all there is."""
+    zoom: bool = False
+    """Draw the best mask of each object anew from what is around it, encoded on its own: finer, above all small things."""
     output: Annotated[list[Output], Field(min_length=1, max_length=5)] = ["rle"]
     """`preview` stands alone: one small mask of one object, for hovering."""
     candidates: Literal["all", "best"] = "all"

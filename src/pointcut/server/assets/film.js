@@ -135,6 +135,7 @@ export class Film {
   redo() {}
   choose() {}
   clean() {}
+  closer() {}
   everything() {}
   save() {}
 

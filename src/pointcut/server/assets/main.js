@@ -59,7 +59,7 @@ function reveal(mode) {
   $("photo-takeaway").hidden = $("everything-block").hidden = mode === "film";
   document.querySelector(".scope").hidden = mode === "film";
   if (mode !== "film") return;
-  $("clean").hidden = true;
+  $("improve").hidden = true;
   about(null, null);
 }
 
@@ -100,6 +100,7 @@ $("zoom-in").onclick = () => stage.zoom(1.3);
 $("zoom-out").onclick = () => stage.zoom(1 / 1.3);
 $("zoom-fit").onclick = () => stage.fit();
 $("new").onclick = () => open?.another();
+$("closer").onclick = () => open?.closer();
 $("clean").onclick = () => open?.clean();
 $("everything").onclick = () => open?.everything();
 $("everything-clear").onclick = () => open?.clearFound();
@@ -116,7 +117,7 @@ $("help").onclick = () => $("keys").showModal();
 // Keys
 
 const KEYS = {
-  a: () => choose("add"), h: () => choose("pan"), n: () => open.another(), e: () => open.everything(), f: () => open.clean(), s: () => open.save("cutout"),
+  a: () => choose("add"), h: () => choose("pan"), n: () => open.another(), e: () => open.everything(), f: () => open.clean(), l: () => open.closer(), s: () => open.save("cutout"),
   c: () => open.save("copy"), Delete: () => open.remove(), Backspace: () => open.remove(), "+": () => stage.zoom(1.3), "=": () => stage.zoom(1.3),
   "-": () => stage.zoom(1 / 1.3), 0: () => stage.fit(), 1: () => open.choose(0), 2: () => open.choose(1), 3: () => open.choose(2),
 };

@@ -95,9 +95,18 @@ export class Photo {
     });
   }
 
-  async answer(state, object) {
+  /** The mask that is shown, drawn anew: the model sees what is around it alone, as large as it can. */
+  closer() {
+    return this.do(async () => {
+      const object = doc.active(this.state);
+      if (!object?.masks.length) throw new Error("Click an object first.");
+      await this.answer(this.state, object, { zoom: true });
+    });
+  }
+
+  async answer(state, object, how = {}) {
     this.hovering.at(null);
-    const prompt = doc.promptOf(object), before = doc.chosen(object);
+    const prompt = { ...doc.promptOf(object), ...how }, before = doc.chosen(object);
     if (object.result !== null) prompt.previous = `${object.result}/${object.chosen}`;
     else if (before) prompt.mask = before.rle; // it was found without a prompt
     const done = this.slow("Looking…");
@@ -215,7 +224,7 @@ export class Photo {
     stage.paint();
     listObjects(state, this);
     listCandidates(object, this.bitmap, (i) => this.choose(i));
-    $("clean").hidden = !object?.masks.length;
+    $("improve").hidden = !object?.masks.length;
     about(this, object);
     $("undo").disabled = !this.history.canUndo;
     $("redo").disabled = !this.history.canRedo;
