@@ -23,6 +23,7 @@ HEAD: tuple[Click, ...] = ((225, 110, 1), (225, 45, 1), (225, 190, 0))
 SAUCER: tuple[Click, ...] = ((230, 140, 0), (300, 290, 0), (60, 60, 0))
 SAUCER_BOX = (75, 95, 480, 398)
 HELMET_BOX = (300, 300, 512, 512)
+CUP_BOX = (165, 10, 415, 280)
 PERSON: tuple[Click, ...] = ((225, 110, 1), (110, 380, 1), (330, 300, 1), (400, 410, 1), (40, 60, 0))
 
 
@@ -55,6 +56,12 @@ def cleaned(photo: pointcut.EncodedImage, box: tuple[int, ...], least: int) -> I
     return row(tiles, ["as the model sees it", f"without regions below {least} pixels"])
 
 
+def closer(photo: pointcut.EncodedImage, box: tuple[int, ...]) -> Image.Image:
+    """What is in a box at first, and from close up."""
+    cut = photo.segment(boxes=box)
+    return row([shown(one).crop(box) for one in (cut, photo.zoom_in(cut))], ["at first", "from close up"])
+
+
 def row(tiles: list[Image.Image], captions: list[str]) -> Image.Image:
     for tile in tiles:
         tile.thumbnail((300, 300))
@@ -71,13 +78,16 @@ def film(model: pointcut.Segmenter, path: Path, box: tuple[int, ...], every: int
 def main() -> None:
     folder = Path(sys.argv[1])
     model = pointcut.load("nano", device="cpu")
-    astronaut, coffee = (model.encode(EXAMPLES / "photos" / name) for name in ("astronaut.jpg", "coffee.jpg"))
+    astronaut, coffee, rocket = (
+        model.encode(EXAMPLES / "photos" / f"{name}.jpg") for name in ("astronaut", "coffee", "rocket")
+    )
     pictures = {
         "candidates.jpg": candidates(astronaut, (225, 110, 1)),
         "refine-head.jpg": refined(astronaut, HEAD),
         "refine-saucer.jpg": refined(coffee, SAUCER, SAUCER_BOX),
         "refine-person.jpg": refined(astronaut, PERSON),
         "refine-helmet.jpg": cleaned(astronaut, HELMET_BOX, 1000),
+        "closer.jpg": closer(coffee, CUP_BOX),
     }
     for name, picture in pictures.items():
         draw.save(picture, folder / name)
