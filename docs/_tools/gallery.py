@@ -78,9 +78,7 @@ def film(model: pointcut.Segmenter, path: Path, box: tuple[int, ...], every: int
 def main() -> None:
     folder = Path(sys.argv[1])
     model = pointcut.load("nano", device="cpu")
-    astronaut, coffee, rocket = (
-        model.encode(EXAMPLES / "photos" / f"{name}.jpg") for name in ("astronaut", "coffee", "rocket")
-    )
+    astronaut, coffee = (model.encode(EXAMPLES / "photos" / name) for name in ("astronaut.jpg", "coffee.jpg"))
     pictures = {
         "candidates.jpg": candidates(astronaut, (225, 110, 1)),
         "refine-head.jpg": refined(astronaut, HEAD),

@@ -98,8 +98,7 @@ class Part:
         self, config: AutomaticConfig | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Segments:
         """As `EncodedImage.segment_everything`."""
-        cut = self._closer(self.photo.segment_everything(config, progress))
-        return self._placed(cut[np.argsort(-cut.scores, kind="stable")])
+        return self._placed(self._closer(self.photo.segment_everything(config, progress)))
 
     def segment_found(self, detector: Detector, text: str | None) -> Found:
         """What a detector finds in the part: a mask for each of its boxes. Raises InputError."""

@@ -196,7 +196,8 @@ class EncodedImage:
             object (as its box, if it was told by one) its surroundings are. progress: called with (done, of all).
 
         One mask an object, as run lengths; the same prompts. It takes an encoding of each object that does not fill the picture
-        anyway, and each answer goes in again once, as a rough mask; `logits` are those of a rough mask, too.
+        anyway, and each answer goes in again once, as a rough mask. A box alone is asked anew; what a click gave is taken for
+        what was meant, so that its score stays. `logits` are those of a rough mask.
         Raises InvalidPrompt where the segments are of a picture of another size, InputError for `times`.
         """
         return zoom_in(self, cut, times, progress)

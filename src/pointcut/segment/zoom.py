@@ -33,6 +33,8 @@ NEARLY_ALL = 0.8
 TOGETHER = 8
 """Parts that are encoded in one batch."""
 
+NO_POINTS, NO_LABELS = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
+
 
 class Part(NamedTuple):
     """Pixels x0 <= x < x1, y0 <= y < y1 of a picture."""
@@ -77,50 +79,50 @@ def closer_looks(photo: EncodedImage, best: Segments, times: float) -> Iterator[
     """Of each mask (one an object) the answer to a closer look, in the whole picture's pixels."""
     for first in range(0, len(best), TOGETHER):
         some = [best[row] for row in range(first, min(first + TOGETHER, len(best)))]
-        prompts = [prompt_of(one) for one in some]
-        parts = [part_of(photo.size, one, prompt, times) for one, prompt in zip(some, prompts, strict=True)]
+        asked = [asked_of(one) for one in some]
+        parts = [None if ask is None or ask.box is None else part_of(photo.size, ask.box, times) for ask in asked]
         seen = [part for part in parts if part is not None]
         encoded = iter(photo.encoder.encode([part.of(photo.image) for part in seen]) if seen else [])
-        for one, prompt, part in zip(some, prompts, parts, strict=True):
-            if part is not None:
-                answer = look(next(encoded), moved_into(part, prompt), part.of(one.mask(0)))
-                yield answer.placed(photo.image, part.x0, part.y0)
+        for one, ask, part in zip(some, asked, parts, strict=True):
+            if ask is None:
+                yield one
+                continue
+            if part is None:
+                answer = look(photo, ask)
             else:
-                yield look(photo, prompt, one.mask(0)) if one.areas[0] else one
+                answer = look(next(encoded), moved_into(part, ask)).placed(photo.image, part.x0, part.y0)
+            yield answer if ask.mask is None else replace(answer, scores=one.scores)  # it was taken for what is meant
 
 
-def look(seen: EncodedImage, prompt: Prompt, found: np.ndarray) -> Segments:
-    """The prompt, with what was found (h, w) bool as a rough mask; and once more, with the answer to that.
+def look(seen: EncodedImage, ask: Prompt) -> Segments:
+    """The answer, and what it becomes when it goes in again."""
+    points, labels = (ask.points, ask.labels) if len(ask.points) else (None, None)
+    answer = seen.segment(points, labels, ask.box, ask.mask, multimask=False)
+    return seen.segment(points, labels, ask.box, previous=answer, multimask=False)
 
-    A box alone is asked anew: it says what is meant. A click means part and whole, and what was found says which.
+
+def asked_of(one: Segments) -> Prompt | None:
+    """What is asked from close up about one mask; None where it is empty.
+
+    A box alone says what is meant. A click means part and whole: what was found says which, as a rough mask and by its box
+    (`nano` makes more of the mask, MobileSAM of the box).
     """
-    points, labels = (prompt.points, prompt.labels) if len(prompt.points) else (None, None)
-    rough = None if points is None and prompt.box is not None else found
-    answer = seen.segment(points, labels, prompt.box, rough, multimask=False)
-    return seen.segment(points, labels, prompt.box, previous=answer, multimask=False)
-
-
-def prompt_of(one: Segments) -> Prompt:
-    """What pointed at one mask; nothing, where it came from elsewhere."""
     number = int(one.objects[0])
-    if number < len(one.prompts):
-        return one.prompts[number]
-    return Prompt(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))
-
-
-def part_of(size: tuple[int, int], one: Segments, prompt: Prompt, times: float) -> Part | None:
-    """The surroundings of an object, as far as they lie in a picture of `size` (height, width); None where there is nothing to
-    see closer."""
-    clicks = prompt.points[prompt.labels == FOREGROUND]
-    corners = [clicks, clicks + 1]
-    if prompt.box is not None:
-        corners.append(prompt.box.reshape(2, 2))
-    elif one.areas[0]:
-        corners.append(one.boxes_xyxy[0].reshape(2, 2))
-    else:
+    prompt = one.prompts[number] if number < len(one.prompts) else Prompt(NO_POINTS, NO_LABELS)
+    if prompt.box is not None and prompt.mask is None and not len(prompt.points):
+        return prompt
+    if not one.areas[0]:
         return None
-    places = np.concatenate(corners)
-    low, high = places.min(0), places.max(0)
+    if prompt.box is not None:
+        return replace(prompt, mask=one.mask(0))
+    clicks = prompt.points[prompt.labels == FOREGROUND]
+    corners = np.concatenate([clicks, clicks + 1, one.boxes_xyxy[0].reshape(2, 2)])
+    return Prompt(prompt.points, prompt.labels, np.concatenate([corners.min(0), corners.max(0)]), one.mask(0))
+
+
+def part_of(size: tuple[int, int], box: np.ndarray, times: float) -> Part | None:
+    """What is around a box (4,) in a picture of `size` (height, width); None where there is nothing to see closer."""
+    low, high = box.reshape(2, 2)
     sides = high - low
     middle, reach = (low + high) / 2, times * np.maximum(sides, NARROWEST * sides.max()) / 2
     (x0, y0), (x1, y1) = np.floor(middle - reach).astype(int), np.ceil(middle + reach).astype(int)
@@ -129,8 +131,9 @@ def part_of(size: tuple[int, int], one: Segments, prompt: Prompt, times: float) 
     return None if (part.x1 - part.x0) * (part.y1 - part.y0) > NEARLY_ALL * height * width else part
 
 
-def moved_into(part: Part, prompt: Prompt) -> Prompt:
-    """The prompt in the part's pixels, without clicks that lie outside: they are far away, and said what it is not."""
-    moved = prompt.moved(-part.x0, -part.y0)
+def moved_into(part: Part, ask: Prompt) -> Prompt:
+    """The same in the part's pixels, without clicks that lie outside: they are far away, and said what it is not."""
+    moved = ask.moved(-part.x0, -part.y0)
     inside = ((moved.points >= 0) & (moved.points < (part.x1 - part.x0, part.y1 - part.y0))).all(1)
-    return replace(moved, points=moved.points[inside], labels=moved.labels[inside])
+    rough = None if ask.mask is None else part.of(ask.mask)
+    return Prompt(moved.points[inside], moved.labels[inside], moved.box, rough)
