@@ -117,7 +117,7 @@ def test_the_record_says_what_was_done(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["batch", str(PHOTOS / "cat.jpg"), *options[:-1], str(tmp_path / "b")])
     assert result.exit_code == 0, result.output
     head = json.loads((tmp_path / "b" / "pointcut.batch.jsonl").read_text().splitlines()[0])
-    assert head["preparation"] == {"crop": [20, 0, 400, 280], "long_side": 256}
+    assert head["preparation"] == {"crop": [20, 0, 400, 280], "long_side": 256, "zoom": False}
     assert head["side"] == 256
     area = json.loads((tmp_path / "b" / "annotations.json").read_text())["annotations"][0]["area"]
     assert area == pytest.approx(max(record["masks"], key=lambda mask: mask["score"])["area"], rel=0.001)
