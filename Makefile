@@ -72,6 +72,8 @@ gallery: $(VENV)/.dev
 	@for name in astronaut rocket cat; do mv $(SCRATCH)/$$name.overlay.png $(SCRATCH)/$$name.cutout.png $(PICTURES); done
 	@$(BIN)/pointcut auto examples/photos/astronaut.jpg examples/photos/coffee.jpg --format overlay --out $(SCRATCH)/auto
 	@for name in astronaut coffee; do mv $(SCRATCH)/auto/$$name.overlay.png $(PICTURES)/$$name.everything.png; done
+	@$(BIN)/pointcut auto examples/photos/coffee.jpg --zoom --format overlay --out $(SCRATCH)/closer
+	@mv $(SCRATCH)/closer/coffee.overlay.png $(PICTURES)/coffee.closer.png
 	@$(BIN)/pointcut count examples/photos/coffee.jpg --out $(SCRATCH) && mv $(SCRATCH)/coffee.count.png $(PICTURES)
 	@$(BIN)/pointcut track examples/films/astronaut.mp4 --box 0:76,0,204,150 --format json --fresh --out $(SCRATCH)
 	@mv $(SCRATCH)/astronaut.sheet.jpg $(PICTURES)
