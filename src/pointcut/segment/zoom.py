@@ -6,12 +6,13 @@ Source of the idea: the zoom-in of interactive segmentation, which crops around 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..automatic.config import Crop
 from ..errors import InputError, InvalidPrompt
 from ..pixels import rough_to_logits
 from ..prompts import FOREGROUND, Prompt
@@ -27,26 +28,13 @@ not trained on, judged by its teacher's masks."""
 NARROWEST = 0.5
 """Surroundings of a thin object have sides of at least this proportion: the network sees them stretched to a square."""
 
-NEARLY_ALL = 0.8
-"""Parts that hold more of the picture are not encoded on their own: nothing would be seen closer."""
+LEAST = 64
+"""Pixels that they are wide and high, if the picture is: of fewer there is nothing more to see."""
 
-TOGETHER = 8
-"""Parts that are encoded in one batch."""
+NEARLY_ALL = 0.8
+"""Where they hold more of the picture, the picture is looked at again."""
 
 NO_POINTS, NO_LABELS = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
-
-
-class Part(NamedTuple):
-    """Pixels x0 <= x < x1, y0 <= y < y1 of a picture."""
-
-    x0: int
-    y0: int
-    x1: int
-    y1: int
-
-    def of(self, pixels: np.ndarray) -> np.ndarray:
-        """(H, W, ...) -> (h, w, ...)."""
-        return pixels[self.y0 : self.y1, self.x0 : self.x1]
 
 
 def zoom_in(
@@ -58,8 +46,8 @@ def zoom_in(
     if not 1 < times < np.inf:
         raise InputError(f"times says how much larger than the object its surroundings are; it is above 1, got {times}")
     best, drawn = cut.best, []
-    for row, answer in enumerate(closer_looks(photo, best, times)):
-        drawn.append(answer)
+    for row, one in enumerate(best):
+        drawn.append(closer_look(photo, one, times))
         if progress is not None:
             progress(row + 1, len(best))
     side = photo.side.grid[0] * 4
@@ -75,23 +63,17 @@ def zoom_in(
     )
 
 
-def closer_looks(photo: EncodedImage, best: Segments, times: float) -> Iterator[Segments]:
-    """Of each mask (one an object) the answer to a closer look, in the whole picture's pixels."""
-    for first in range(0, len(best), TOGETHER):
-        some = [best[row] for row in range(first, min(first + TOGETHER, len(best)))]
-        asked = [asked_of(one) for one in some]
-        parts = [None if ask is None or ask.box is None else part_of(photo.size, ask.box, times) for ask in asked]
-        seen = [part for part in parts if part is not None]
-        encoded = iter(photo.encoder.encode([part.of(photo.image) for part in seen]) if seen else [])
-        for one, ask, part in zip(some, asked, parts, strict=True):
-            if ask is None:
-                yield one
-                continue
-            if part is None:
-                answer = look(photo, ask)
-            else:
-                answer = look(next(encoded), moved_into(part, ask)).placed(photo.image, part.x0, part.y0)
-            yield answer if ask.mask is None else replace(answer, scores=one.scores)  # it was taken for what is meant
+def closer_look(photo: EncodedImage, one: Segments, times: float) -> Segments:
+    """One mask, drawn anew, in the whole picture's pixels."""
+    ask = asked_of(one)
+    if ask is None or ask.box is None:
+        return one
+    crop = around(ask.box, photo.size, times)
+    if crop is None:
+        answer = look(photo, ask)
+    else:
+        answer = look(photo.crop(crop), moved_into(crop, ask)).placed(photo.image, crop.x0, crop.y0)
+    return answer if ask.mask is None else replace(answer, scores=one.scores)  # it was taken for what is meant
 
 
 def look(seen: EncodedImage, ask: Prompt) -> Segments:
@@ -120,20 +102,20 @@ def asked_of(one: Segments) -> Prompt | None:
     return Prompt(prompt.points, prompt.labels, np.concatenate([corners.min(0), corners.max(0)]), one.mask(0))
 
 
-def part_of(size: tuple[int, int], box: np.ndarray, times: float) -> Part | None:
-    """What is around a box (4,) in a picture of `size` (height, width); None where there is nothing to see closer."""
+def around(box: np.ndarray, size: tuple[int, int], times: float) -> Crop | None:
+    """The surroundings of a box (4,) in a picture of `size` (height, width); None where they are nearly all of it."""
     low, high = box.reshape(2, 2)
     sides = high - low
-    middle, reach = (low + high) / 2, times * np.maximum(sides, NARROWEST * sides.max()) / 2
+    middle, reach = (low + high) / 2, np.maximum(times * np.maximum(sides, NARROWEST * sides.max()), LEAST) / 2
     (x0, y0), (x1, y1) = np.floor(middle - reach).astype(int), np.ceil(middle + reach).astype(int)
     height, width = size
-    part = Part(max(0, int(x0)), max(0, int(y0)), min(width, int(x1)), min(height, int(y1)))
-    return None if (part.x1 - part.x0) * (part.y1 - part.y0) > NEARLY_ALL * height * width else part
+    crop = Crop(max(0, int(x0)), max(0, int(y0)), min(width, int(x1)), min(height, int(y1)), layer=0)
+    return None if (crop.x1 - crop.x0) * (crop.y1 - crop.y0) > NEARLY_ALL * height * width else crop
 
 
-def moved_into(part: Part, ask: Prompt) -> Prompt:
-    """The same in the part's pixels, without clicks that lie outside: they are far away, and said what it is not."""
-    moved = ask.moved(-part.x0, -part.y0)
-    inside = ((moved.points >= 0) & (moved.points < (part.x1 - part.x0, part.y1 - part.y0))).all(1)
-    rough = None if ask.mask is None else part.of(ask.mask)
+def moved_into(crop: Crop, ask: Prompt) -> Prompt:
+    """The same in the crop's pixels, without clicks that lie outside: they are far away, and said what it is not."""
+    moved = ask.moved(-crop.x0, -crop.y0)
+    inside = ((moved.points >= 0) & (moved.points < (crop.x1 - crop.x0, crop.y1 - crop.y0))).all(1)
+    rough = None if ask.mask is None else ask.mask[crop.y0 : crop.y1, crop.x0 : crop.x1]
     return Prompt(moved.points[inside], moved.labels[inside], moved.box, rough)
