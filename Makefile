@@ -25,7 +25,7 @@ help:
 	@echo "make bench-serving  load the server from a second process, and time the page (some minutes)"
 	@echo "make bench-batch  many pictures, beside a plain loop"
 	@echo "make bench-cluster  the same on Ray, and what a million pictures cost (ten minutes)"
-	@echo "make bench-preprocessing  what smaller squares and crops cost in IoU"
+	@echo "make bench-preprocessing  what smaller squares, crops and zooming in do to IoU"
 	@echo "make eval   judge the built-in model on labelled photographs (DATA=$(DATA); ARGS=--sheet FILE draws the worst)"
 
 $(BIN)/pointcut: pyproject.toml constraints.txt

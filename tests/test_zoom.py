@@ -155,8 +155,13 @@ def test_small_things_in_large_pictures_are_drawn_finely(nano: pointcut.Segmente
 
 def test_everything_is_drawn_anew(cat: pointcut.EncodedImage, nano: pointcut.Segmenter) -> None:
     config = pointcut.AutomaticConfig(4, pred_iou_thresh=0.5, stability_score_thresh=0.5)
-    found = cat.segment_everything(config)
-    cut = Preparation(zoom=True).encode(nano, cat.image).segment_everything(config)
+    found, told = cat.segment_everything(config), []
+    part = Preparation(zoom=True).encode(nano, cat.image)
+    cut = part.segment_everything(config, lambda done, of: told.append(done / of))
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert 0.5 in told
+    assert part.segment_everything(config).rle() == cut.rle()
     assert cut.rle() == cat.zoom_in(found).rle() != found.rle()
     np.testing.assert_array_equal(cut.scores, found.scores)
 

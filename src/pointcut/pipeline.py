@@ -97,8 +97,11 @@ class Part:
     def segment_everything(
         self, config: AutomaticConfig | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Segments:
-        """As `EncodedImage.segment_everything`."""
-        return self._placed(self._closer(self.photo.segment_everything(config, progress)))
+        """As `EncodedImage.segment_everything`; to look closer is the second half of the progress."""
+        if not self.zoom or progress is None:
+            return self._placed(self._closer(self.photo.segment_everything(config, progress)))
+        cut = self.photo.segment_everything(config, lambda done, total: progress(done, 2 * total))
+        return self._placed(self.photo.zoom_in(cut, progress=lambda done, total: progress(total + done, 2 * total)))
 
     def segment_found(self, detector: Detector, text: str | None) -> Found:
         """What a detector finds in the part: a mask for each of its boxes. Raises InputError."""
