@@ -8,8 +8,8 @@ CPU's answers, and counted, where there is none. What it cannot tell is how long
     python tests/pretended.py sam2|sam1|nano
 
 prints, as JSON, what each step of using a network waits for, and how far its answers are from the CPU's: a line for steps as
-they are, and one for steps within `torch.autocast`, of which the search for everything is left out. It runs in a process of its
-own, for a device cannot be taken back.
+they are, and one for steps within `torch.autocast`, without the search for everything and zooming in, where a pixel decides.
+It runs in a process of its own, for a device cannot be taken back.
 """
 
 from __future__ import annotations
@@ -146,9 +146,9 @@ class Module(_DummyBackendModule):
 
 
 def steps(
-    model: Segmenter, image: np.ndarray, film: list[np.ndarray], *, everything: bool
+    model: Segmenter, image: np.ndarray, film: list[np.ndarray], *, by_pixels: bool
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Ways to use a network, one after another."""
+    """Ways to use a network, one after another. by_pixels: those, too, in which a pixel decides what is asked next."""
     kept: dict[str, Any] = {}
 
     def keep(name: str, value: Any) -> Any:
@@ -166,9 +166,10 @@ def steps(
     yield "batch", lambda: model.encode_batch([image, image[:50]])[1].segment(points=[(60, 30)])
     yield "features", lambda: pooled_features(photo, kept["click"])
     loose = pointcut.AutomaticConfig(6, points_per_batch=18, pred_iou_thresh=0.0, stability_score_thresh=0.0)
-    if everything:
+    if by_pixels:
         yield "everything", lambda: photo.segment_everything(loose)
         yield "everything again", lambda: photo.segment_everything(loose)
+        yield "closer", lambda: photo.zoom_in(photo.segment(boxes=[(50, 40, 70, 60), (10, 10, 100, 60)]))
     if getattr(model.encoder.net, "memory", None) is None:
         return
     tracker = model.track(film)
@@ -189,7 +190,7 @@ def steps(
 def main(name: str) -> None:
     image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     film = [ball(i) for i in range(8)]
-    expected = {step: call() for step, call in steps(model_of(name), image, film, everything=True)}
+    expected = {step: call() for step, call in steps(model_of(name), image, film, by_pixels=True)}
     _setup_privateuseone_for_python_backend(NAME, backend_module=Module())
     autocasting = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")
     autocasting.fallback(torch.library.fallthrough_kernel)  # `Functions` does it
@@ -199,7 +200,7 @@ def main(name: str) -> None:
         assert model.device.type == NAME
         for autocast in (False, True):
             told: dict[str, Any] = {}
-            for step, call in steps(model, image, film, everything=not autocast):
+            for step, call in steps(model, image, film, by_pixels=not autocast):
                 waits.clear()
                 with torch.autocast(NAME, dtype=torch.bfloat16, enabled=autocast):
                     got = call()
