@@ -10,7 +10,7 @@ from typing import Literal
 from ..errors import UnknownModel
 
 BUILT_IN = Path(__file__).parent / "nano-13.safetensors"
-"""The built-in model's weights, in the package; the tenth that were shipped."""
+"""The built-in model's weights, in the package."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """What weight files are called; in a folder they are looked for in this order."""
