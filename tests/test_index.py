@@ -144,6 +144,23 @@ def test_nothing_there_and_broken_files(tmp_path: Path, monkeypatch: pytest.Monk
     assert open_store(tmp_path / "c", "nano/1", D).kind == "exact", "without the extra a new index is of plain files"
 
 
+def test_a_full_disk_is_said_once_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(tmp_path / "index", "nano/1", D, "exact")
+    store.add([entry(i) for i in range(5)], vectors(5))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(pointcut.OutputError) as told:
+            store.compact()
+    assert str(told.value).endswith("1.f32: cannot be written (No space left on device)")
+    assert len(open_store(tmp_path / "index")) == len(store) == 5
+    store.compact()
+    assert store.search(vectors(5)[3], 1)[0].entry == entry(3)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["add", "remove", "compact"]), st.integers(0, 12)), max_size=12))
 def test_any_history_ends_alike(tmp_path_factory: pytest.TempPathFactory, history: list[tuple[str, int]]) -> None:

@@ -121,6 +121,8 @@ class ExactStore(Store):
                     with path.open("ab") as file:
                         file.truncate(length)
                 yield
+        except OutputError:  # of one of its files: an OSError, too
+            raise
         except OSError as error:
             raise OutputError(f"{self.place}: cannot be written ({error.strerror or error})") from None
 
