@@ -28,6 +28,7 @@ from pointcut.nets.hiera import HieraConfig
 from pointcut.nets.int8 import Int8Linear, to_bytes
 from pointcut.nets.layers import MLP, by_rows
 from pointcut.nets.packing import PackedLinear, pack
+from pointcut.nets.prompts import Prompts
 from pointcut.nets.vit import RelativeAttention
 from pointcut.segment import devices
 
@@ -73,6 +74,23 @@ def test_a_few_cells_at_a_time_are_all_at_once() -> None:
             torch.testing.assert_close(torch.cat([one, two]), both, rtol=1e-4, atol=1e-5)
         for whole, parts in zip(together, trunk(pixels), strict=True):
             torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "cells"), [(320, 16), (256, 13), (192, 10)])
+def test_an_encoder_may_see_finer_than_prompts_are_answered(side: int, cells: int) -> None:
+    coarse = replace(sam2.NANO, input_size=side, stride=20).build().eval()
+    fine = replace(sam2.NANO, input_size=side, stride=16, fuser_depth=0).build().eval()
+    fine.load_state_dict(coarse.state_dict(), strict=False)
+    pixels, click = torch.rand(1, 3, side, side), Prompts(torch.tensor([[[30.0, 20.0]]]), torch.tensor([[1]]))
+    with torch.no_grad():
+        maps, finer = coarse.image_encoder(pixels), fine.image_encoder(pixels)
+        masks = coarse.predict(coarse.image_side(coarse.encode(pixels)), click, multimask=True).logits
+    assert [x.shape[-1] for x in maps] == [4 * cells, 2 * cells, cells]
+    assert [x.shape[-1] for x in finer] == [side // 4, side // 8, side // 16]
+    for seen, told in zip(finer, maps, strict=True):  # new blocks over the last change nothing
+        torch.testing.assert_close(F.interpolate(seen, told.shape[-2:], mode="bilinear"), told)
+    assert masks.shape == (1, 3, 4 * cells, 4 * cells)
+    assert coarse.mask_size == 16 * cells
 
 
 def test_settled_is_as_loaded() -> None:

@@ -171,7 +171,7 @@ class SAM2VideoPredictor:
         given = np.asarray(mask, bool)
         if given.ndim != 2:
             raise AssertionError(f"mask must have two axes (H, W), has {given.ndim}")
-        square = rough_to_square(given, self.image_size, self.device)
+        square = rough_to_square(given, self.engine.net.mask_size, self.device)
         thing = self._object(inference_state, obj_id)
         thing.masks[frame_idx] = square
         thing.points.pop(frame_idx, None)

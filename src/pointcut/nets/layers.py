@@ -287,3 +287,8 @@ def bake_convolutions(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, ConvNorm):
             module.bake()
+
+
+def cells_across(side: int, stride: int) -> int:
+    """How many cells the embedding of a square of `side` pixels has, across and down."""
+    return round(side / stride)

@@ -24,6 +24,9 @@ from .running import as_tensor, upload
 MASK_SCALE, MASK_SHIFT = 20.0, -10.0
 """What is remembered of a mask lies between -10 and 10."""
 
+MASK_STRIDE = 16
+"""Pixels of a remembered mask for each cell of the embedding."""
+
 
 @dataclass(frozen=True)
 class MemoryConfig:

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from .convnet import ConvNet
 from .hiera import Hiera
-from .layers import Fuser
+from .layers import Fuser, cells_across
+
+TRUNK_STRIDE = 16
+"""Pixels for each cell of the coarsest map that a trunk and its neck make."""
 
 
 class FpnNeck(nn.Module):
@@ -54,14 +57,16 @@ class MergedHead(nn.Conv2d):
 class ImageEncoder(nn.Module):
     """Trunk and neck: pixels (B, 3, S, S) to maps at 1/4, 1/8 and 1/16.
 
-    fuser: what the map at 1/16 passes at the end; in the published models nothing.
+    fuser: what the map at 1/16 passes at the end; in the published models nothing. stride: pixels for each cell of the coarsest
+    map that is given; if that is not 16, all three are brought to so many cells.
     """
 
-    def __init__(self, trunk: Hiera | ConvNet, neck: FpnNeck, fuser: Fuser) -> None:
+    def __init__(self, trunk: Hiera | ConvNet, neck: FpnNeck, fuser: Fuser, stride: int = TRUNK_STRIDE) -> None:
         super().__init__()
         self.trunk = trunk
         self.neck = neck
         self.fuser = fuser
+        self.stride = stride
         self.merged = nn.ModuleList()
 
     def merge(self, following: Sequence[nn.Conv2d]) -> None:
@@ -71,4 +76,12 @@ class ImageEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         merged = cast("list[nn.Conv2d]", list(self.merged))
         fine, middle, coarse = self.neck.join(self.trunk(pixels, [*merged, *self.neck.heads[len(merged) :]]))
+        if self.stride != TRUNK_STRIDE:
+            cells = cells_across(pixels.shape[-1], self.stride)
+            fine, middle, coarse = (with_side(x, n * cells) for x, n in ((fine, 4), (middle, 2), (coarse, 1)))
         return fine, middle, self.fuser(coarse)
+
+
+def with_side(x: Tensor, side: int) -> Tensor:
+    """(B, C, h, w) -> (B, C, side, side), bilinear."""
+    return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)

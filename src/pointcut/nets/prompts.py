@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import LayerNorm2d, Part
+from .layers import LayerNorm2d, Part, cells_across
 from .positions import FourierPositions
 
 PADDING, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
@@ -90,7 +90,7 @@ class PromptEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.input_size = input_size
-        self.side = input_size // stride
+        self.side = cells_across(input_size, stride)
         self.pe_layer = FourierPositions(config.width)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, config.width) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, config.width)

@@ -17,7 +17,7 @@ from .decoder import DecoderConfig, ImageFeatures, ImageSide, MaskDecoder, upsam
 from .following import ABSENT, CompiledFollowing, Found
 from .hiera import Hiera, HieraConfig
 from .layers import Fuser
-from .memory import Memory, MemoryConfig, Recollection
+from .memory import MASK_STRIDE, Memory, MemoryConfig, Recollection
 from .neck import FpnNeck, ImageEncoder
 from .packing import keep, narrow, pack
 from .promptable import Promptable
@@ -35,6 +35,9 @@ class Sam2Config:
     memory: MemoryConfig | None = MemoryConfig()
     """None: a network for images only."""
     input_size: int = 1024
+    stride: int = 16
+    """Pixels of the square for each cell of the embedding. With more than the published models' 16 the image encoder sees
+    finer than prompts are answered: its maps are brought to fewer cells, so that a larger square costs encoding alone."""
     fuser_depth: int = 0
     """ConvNeXt blocks over the embedding of an image; none in the published models. New, they change nothing, so that a network
     can be given them later."""
@@ -82,14 +85,14 @@ class Sam2(Promptable):
     def __init__(self, config: Sam2Config) -> None:
         super().__init__(
             config.input_size,
-            PromptEncoder(config.prompts, config.input_size),
+            PromptEncoder(config.prompts, config.input_size, config.stride),
             MaskDecoder(config.decoder),
         )
         self.config = config
         width = config.prompts.width
         trunk = Hiera(config.trunk) if isinstance(config.trunk, HieraConfig) else ConvNet(config.trunk)
         fuser = Fuser(width, config.fuser_depth, layer_scale=0.0)
-        self.image_encoder = ImageEncoder(trunk, FpnNeck(config.trunk.widths, width), fuser)
+        self.image_encoder = ImageEncoder(trunk, FpnNeck(config.trunk.widths, width), fuser, config.stride)
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, width))
         self.memory = Memory(config.memory) if config.memory else None
         self.compiled: CompiledFollowing | None = None
@@ -156,7 +159,7 @@ class Sam2(Promptable):
 
         binary: whether a mask is remembered as 0 and 1 instead of as probabilities.
         """
-        mask = upsample(logits, (self.input_size, self.input_size))
+        mask = upsample(logits, (self.mask_size, self.mask_size))
         mask = (mask > 0).float() if binary else mask.sigmoid()
         return self.remembering.remember(frame.features.embedding, mask, (present > 0).float())
 
@@ -174,6 +177,11 @@ class Sam2(Promptable):
         if self.compiled is not None:
             return partial(self.compiled, frame)
         return partial(self.follow, frame, self.remembering.begin(frame.features.embedding))
+
+    @property
+    def mask_size(self) -> int:
+        """The side of the square in which masks are remembered: `input_size` in the published models."""
+        return MASK_STRIDE * self.prompt_encoder.side
 
     @property
     def remembering(self) -> Memory:

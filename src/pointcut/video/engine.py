@@ -101,7 +101,7 @@ class Engine:
 
     @inferring
     def answer_mask(self, frame: ImageSide, mask: Tensor) -> FrameMemory:
-        """The object as a mask (1, 1, S, S) of 0 and 1 in the network's square: it is taken as it is, not remembered yet."""
+        """The object as a mask (1, 1, S, S) of 0 and 1, S of `mask_size`: it is taken as it is, not remembered yet."""
         logits = mask * MASK_SCALE + MASK_SHIFT
         side = logits.shape[-1] // 4
         small = F.interpolate(logits, (side, side), mode="bilinear", antialias=True)

@@ -106,7 +106,7 @@ class Tracker:
             if prompt.mask is not None:
                 if prompt.mask.dtype != bool:
                     raise InvalidPrompt("a mask that starts a track is bool (H, W)")
-                square = rough_to_square(prompt.mask, self.engine.net.input_size, self.engine.net.device)
+                square = rough_to_square(prompt.mask, self.engine.net.mask_size, self.engine.net.device)
                 found = self.engine.answer_mask(encoded, square)
             else:
                 bank = thing.bank if frame in thing.seen and thing.bank.prompted else None
