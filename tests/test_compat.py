@@ -212,7 +212,7 @@ def test_postprocessing_is_the_stability_fallback() -> None:
     assert build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu").mask_decoder.config.stability_fallback
     without = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu", apply_postprocessing=False)
     assert not without.mask_decoder.config.stability_fallback
-    assert build_sam2_hf("nano", device="cpu").input_size == 512
+    assert build_sam2_hf("nano", device="cpu").input_size == 640
 
 
 REFERENCE = [

@@ -32,16 +32,16 @@ def test_what_a_teacher_says_of_a_place_is_read_where_the_place_went() -> None:
     told[:2] = (np.mgrid[0:64, 0:64][::-1] + 0.5) / 64
     photo = Photo(image.astype(np.uint8), np.ones((150, 200), np.uint8), told=told)
     for _ in range(10):
-        scene = warped(tilted(random_view(photo, 256, rng, (0.5, 1.0)), rng), rng)
-        hidden = np.zeros((256, 256), np.uint8)
-        hidden[:100, :100] = 1
-        scene = paste(scene, np.full((256, 256, 3), 255, np.uint8), hidden, 2, rng)
+        scene = warped(tilted(random_view(photo, 320, rng, (0.5, 1.0)), rng), rng)
+        hidden = np.zeros((320, 320), np.uint8)
+        hidden[:125, :125] = 1
+        scene = paste(scene, np.full((320, 320, 3), 255, np.uint8), hidden, 2, rng)
         known = told_of(scene)
         assert known.shape == (TOLD, 16, 16)
         assert not known[:, :6, :6].any()
-        there = (known != 0).any(0) & (scene.labels[8::16, 8::16] == 1)
+        there = (known != 0).any(0) & (scene.labels[10::20, 10::20] == 1)
         assert there.sum() > 80
-        off = known[:2] - scene.image[8::16, 8::16, :2].transpose(2, 0, 1) / 255
+        off = known[:2] - scene.image[10::20, 10::20, :2].transpose(2, 0, 1) / 255
         assert np.abs(off[:, there]).mean() < 0.02  # shadows make the picture darker than it says
     assert not told_of(random_view(Photo(photo.image, photo.labels), 64, rng, (0.5, 1.0))).any()
 
@@ -106,8 +106,8 @@ def test_photographs_are_labelled_by_a_teacher_once(
 
 def scene_of_parts() -> Photo:
     """A head (2) on a body (1), in a teacher's second layer one person (1); people labelled the body alone."""
-    first, second = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
-    first[24:60, 12:52], first[4:24, 20:40] = 1, 2
+    first, second = np.zeros((80, 80), np.uint8), np.zeros((80, 80), np.uint8)
+    first[30:75, 15:65], first[5:30, 25:50] = 1, 2
     second[first > 0] = 1
     layers = np.dstack([first, second] + [np.zeros_like(first)] * (LAYERS - 2))
     return Photo(np.repeat(first[..., None] * np.uint8(90), 3, axis=2), np.where(first == 1, first, 0), layers=layers)
@@ -116,15 +116,15 @@ def scene_of_parts() -> Photo:
 def test_what_else_a_click_may_mean() -> None:
     scene = scene_of_parts()
     body, head, person = scene.layers[..., 0] == 1, scene.layers[..., 0] == 2, scene.layers[..., 1] == 1
-    others = others_of(scene, body, (30.0, 40.0), 0.004)
+    others = others_of(scene, body, (37.0, 50.0), 0.004)
     assert others.shape == (LAYERS, 16, 16)
     assert [i for i, other in enumerate(others) if other.any()] == [1], "the body itself is no other thing"
-    assert np.array_equal(others[1] > 127, person[::4, ::4])
-    on_the_head = others_of(scene, person, (30.0, 10.0), 0.004)
+    assert np.array_equal(others[1] > 127, person[::5, ::5])
+    on_the_head = others_of(scene, person, (37.0, 12.0), 0.004)
     assert [i for i, other in enumerate(on_the_head) if other.any()] == [0]
-    assert np.array_equal(on_the_head[0] > 127, head[::4, ::4])
-    assert not others_of(scene, person, (30.0, 10.0), 0.5).any(), "too small"
-    assert not others_of(replace(scene, layers=None), body, (30.0, 40.0), 0.004).any()
+    assert np.array_equal(on_the_head[0] > 127, head[::5, ::5])
+    assert not others_of(scene, person, (37.0, 12.0), 0.5).any(), "too small"
+    assert not others_of(replace(scene, layers=None), body, (37.0, 50.0), 0.004).any()
 
 
 def test_layers_go_where_the_picture_goes() -> None:
@@ -135,11 +135,11 @@ def test_layers_go_where_the_picture_goes() -> None:
         agree = (moved.labels == 1) == (moved.layers[..., 0] == 1)
         assert agree[both].all()
         assert (moved.layers[moved.labels == VOID] == VOID).all()
-    hidden = np.zeros((64, 64), np.uint8)
+    hidden = np.zeros((80, 80), np.uint8)
     hidden[:30] = 1
-    covered = paste(scene, np.zeros((64, 64, 3), np.uint8), hidden, 7, rng)
+    covered = paste(scene, np.zeros((80, 80, 3), np.uint8), hidden, 7, rng)
     assert not covered.layers[:30].any()
-    assert covered.layers[40, 30, 0] == 1
+    assert covered.layers[50, 37, 0] == 1
 
 
 def test_a_candidate_may_be_another_thing_where_nobody_said_which_was_meant() -> None:

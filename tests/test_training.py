@@ -259,7 +259,7 @@ def test_corrective_clicks_fall_on_what_is_wrong() -> None:
     logits[0, 4:12, 4:7] = 5  # most of the object is missed
     logits[1, 4:12, 4:12] = 5
     logits[1, 0:3, 0:12] = 5  # something else is added
-    xy, labels = corrective_clicks(logits, target)
+    xy, labels = corrective_clicks(logits, target, side=64)
     assert labels[:, 0].tolist() == [1, 0]
     for i, (x, y) in enumerate((xy[:, 0] / 4).int().tolist()):
         assert (share[i, y, x] > 0.5) != (logits[i, y, x] > 0)

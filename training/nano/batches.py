@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from composites import Donors, Rng, composite, in_the_light_of, random_view, recolour, tilted, warped, weather
+from losses import logits_side
 from photos import LAYERS, VOID, Photo, load_sets, objects_of, scenes_of
 from pointcut.masks import iou
 from telling import told_of
@@ -74,11 +75,12 @@ class Batch(NamedTuple):
     boxes: Tensor
     """(B, K, 4) x0, y0, x1, y1, noisy."""
     others: Tensor
-    """(B, K, LAYERS, S/4, S/4) uint8: what else the click may mean, 255 in its cells; zeros alone where there is nothing."""
+    """(B, K, LAYERS, h, w) uint8, at the logits' size: what else the click may mean, 255 in its cells; zeros where there is
+    nothing."""
     by_people: Tensor
     """(B,) bool: people labelled the picture."""
     told: Tensor
-    """(B, C, S/16, S/16) what a teacher's embedding has there, zeros where nothing is told."""
+    """(B, C, h/4, w/4) what a teacher's embedding has there, zeros where nothing is told."""
 
 
 def inner_click(mask: np.ndarray, rng: Rng) -> tuple[float, float]:
@@ -95,9 +97,10 @@ def inner_click(mask: np.ndarray, rng: Rng) -> tuple[float, float]:
 
 
 def others_of(scene: Photo, mask: np.ndarray, click: tuple[float, float], least: float) -> np.ndarray:
-    """What else a click on the object `mask` (S, S) bool may mean, by layers: (LAYERS, S/4, S/4) uint8, 255 all of it."""
-    side = mask.shape[0]
-    others = np.zeros((LAYERS, side // 4, side // 4), np.uint8)
+    """What else a click on the object `mask` (S, S) bool may mean, by layers: (LAYERS, h, w) uint8 of 0 to 255, at
+    the logits' size."""
+    side = logits_side(mask.shape[0])
+    others = np.zeros((LAYERS, side, side), np.uint8)
     if scene.layers is None:
         return others
     x, y = map(int, click)

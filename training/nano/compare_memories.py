@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights", type=Path, nargs="+")
     parser.add_argument("--data", type=Path, required=True, help="folder of training sets")
-    parser.add_argument("--side", type=int, default=384)
+    parser.add_argument("--side", type=int, default=480)
     parser.add_argument("--clips", type=int, default=60)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--seed", type=int, default=987654)

@@ -84,7 +84,7 @@ def interaction_loss(net: Sam2, batch: Batch, rng: np.random.Generator, teller: 
             chosen = 1 + scores[:, 1:].argmax(1)
         previous = net.limited(logits.detach().float()[torch.arange(len(chosen)), chosen][:, None])
         if not again:
-            xy, label = corrective_clicks(previous[:, 0], target)
+            xy, label = corrective_clicks(previous[:, 0], target, batch.images.shape[-1])
             points = xy if points is None else torch.cat([points, xy], dim=1)
             labels = label if labels is None else torch.cat([labels, label], dim=1)
     loss = loss / (len(moves) - quiet)

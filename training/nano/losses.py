@@ -1,6 +1,6 @@
 """Losses of candidate masks, and simulated corrective clicks.
 
-Letters: N objects, K candidates, h and w of the logits (a quarter of the picture).
+Letters: N objects, K candidates, h and w of the logits, S of the picture's side (`logits_side`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pointcut.nets.layers import cells_across
 from pointcut.nets.prompts import BACKGROUND, FOREGROUND
+from pointcut.nets.sam2 import NANO
 
 
 class Target(NamedTuple):
@@ -23,11 +25,16 @@ class Target(NamedTuple):
     """(N, h, w): 0 where the picture is marked void."""
 
 
+def logits_side(side: int) -> int:
+    """S -> h and w."""
+    return 4 * cells_across(side, NANO.stride)
+
+
 def target_of(masks: Tensor) -> Target:
-    """(N, S, S) uint8 of 0, 1, 255 -> the target at a quarter of the size."""
-    share = F.avg_pool2d((masks == 1).float()[:, None], 4)[:, 0]
-    known = 1 - F.avg_pool2d((masks == 255).float()[:, None], 4)[:, 0]
-    return Target(share, (known > 0.5).float())
+    """(N, S, S) uint8 of 0, 1, 255 -> the target at the logits' size."""
+    small = logits_side(masks.shape[-1])
+    share, unknown = (F.adaptive_avg_pool2d((masks == value).float()[:, None], small)[:, 0] for value in (1, 255))
+    return Target(share, (unknown < 0.5).float())
 
 
 def mask_losses(logits: Tensor, target: Target) -> Tensor:
@@ -52,8 +59,9 @@ def true_ious(logits: Tensor, target: Target) -> Tensor:
     return (mask & truth).flatten(2).sum(2) / (mask | truth).flatten(2).sum(2).clamp(min=1)
 
 
-def corrective_clicks(logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-    """One click per object in the middle of what is wrong: (N, h, w) -> (N, 1, 2) x, y in picture pixels, (N, 1) labels.
+def corrective_clicks(logits: Tensor, target: Target, side: int) -> tuple[Tensor, Tensor]:
+    """One click per object in the middle of what is wrong: (N, h, w) -> (N, 1, 2) x, y in a picture of `side` pixels, (N, 1)
+    labels.
 
     Cells deep inside a wrong region are likelier, so that most clicks fall where a person's would.
     """
@@ -67,7 +75,8 @@ def corrective_clicks(logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
     index = torch.multinomial(weight + 1e-12, 1)  # (N, 1)
     cells = logits.shape[1] * logits.shape[2]
     kind, cell = index // cells, index % cells
-    xy = torch.stack([cell % logits.shape[2], cell // logits.shape[2]], dim=-1).float() * 4 + 1.5
+    xy = torch.stack([cell % logits.shape[2], cell // logits.shape[2]], dim=-1).float()
+    xy = (xy + 0.5) * side / logits.shape[2] - 0.5
     perfect = ~wrong.flatten(1).any(1, keepdim=True)
     labels = torch.where((kind == 0) | perfect, FOREGROUND, BACKGROUND)
     return xy, labels

@@ -19,7 +19,7 @@ from PIL import Image
 from pointcut.files import folders_named
 
 VOID = 255
-LONGEST = 512
+LONGEST = 640
 LAYERS = 4
 """Label maps of one photograph that a teacher may make, for things lie over one another: wholes, and their parts (label.py)."""
 

@@ -8,7 +8,7 @@ DATA=${DATA:-../shared/data/train}
 OUT=${OUT:-runs/nano-gpu}
 PYTHON=${PYTHON:-.venv/bin/python}
 "$PYTHON" training/nano/train.py --data "$DATA" --out "$OUT" --device cuda --workers "${WORKERS:-12}" --stop-after 9.5 \
-  --optimiser muon --told 0.5 --objects 4 --phase 256:64:8 --phase 384:48:6:0.25 --phase 512:32:10:0.1 "$@"
+  --optimiser muon --told 0.5 --objects 4 --phase 320:64:8 --phase 480:48:6:0.25 --phase 640:32:10:0.1 "$@"
 tail -n 1 "$OUT/log.jsonl"
 echo "When the minutes reach 24, the memory (nine minutes), and into the package:"
 echo "  $PYTHON training/nano/train_memory.py --data $DATA --out $OUT/memory --start-from $OUT/nano.safetensors --minutes 9 --clips 24 --frames 8"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Trains the built-in model on a CPU, in twelve legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
-# an AMD EPYC, 116, 86, 78, 88, 86, 86 and 100 on 2 of a newer one, mostly shared with other work; its memory in 43, 23, 12, 12, 14, 25, 27, 7.5, 20,
-# 19, 12 and 12 more. Cost: one laptop, 23 hours. Seeds 20261120 to 20261130, 20261205, 20261206, 20261208 to 20261213 and 20261215 to
-# 20261220. The shipped weights got the trunk's way up in the fourth leg, bent pictures and second looks in the seventh, stamps in the
-# eighth, a teacher in the ninth, blocks over the embedding in the eleventh and over the cells' quarters in the twelfth (a sixth was left
-# out); made again by this file they have all of it from the first.
+# Trains the built-in model on a CPU, in thirteen legs: 112 and 118 minutes on 2 cores of an Intel Xeon with AMX, 58, 78 and 110 on 2 of
+# an AMD EPYC, 116, 86, 78, 88, 86, 86 and 100 on 2 of a newer one, 67 on 2 of one in between, mostly shared with other work; its memory in 43, 23, 12, 12,
+# 14, 25, 27, 7.5, 20, 19, 12, 12 and 12 more. Cost: one laptop, 24 hours. Seeds 20261120 to 20261130, 20261205, 20261206, 20261208 to
+# 20261213 and 20261215 to 20261222. The shipped weights got the trunk's way up in the fourth leg, bent pictures and second looks in the seventh, stamps in the
+# eighth, a teacher in the ninth, blocks over the embedding in the eleventh and over the cells' quarters in the twelfth, and cells of 20
+# pixels instead of 16 in the fourteenth (a sixth was left out); made again by this file they have all of it from the first.
 # The eleventh and the twelfth, and their memories, had of the sets only what the teacher labelled (README.md); here they have all. The
 # thirteenth had whole things (things.py) from its 530th step on; here all legs have them.
 # Stop it at any time and start it again: it goes on where its last save (every two minutes) was.
@@ -62,13 +62,17 @@ leg_from beginning twelfth --optimiser muon --lr 8e-4 --seed 20261217 --told 0.5
 mix beginning twelfth 0.5 further
 # The thirteenth begins half way and has whole things, found by a detector, among its sets (things.py).
 leg_from further thirteenth --optimiser muon --lr 8e-4 --seed 20261219 --told 0.5 --phase 384:10:50:0.25 --phase 512:6:50:0.1
-mix further thirteenth 0.5 image
+mix further thirteenth 0.5 last
+# The fourteenth begins half way and sees squares of 640 pixels, with as many cells as those of 512 had (`Sam2Config.stride`).
+leg_from last fourteenth --optimiser muon --lr 8e-4 --seed 20261221 --told 0.5 --phase 480:10:25:0.25 --phase 640:6:42:0.1
+mix last fourteenth 0.75 image
 # The memory for tracking comes last, with the image network frozen: 26 minutes on small clips, then 17 on larger ones; and 23 more
 # on clips in which objects leave. The shipped weights got the first 43 over the second leg's image network, the next 23 over the
 # third's, twelve each over the fourth's and the fifth's, fourteen over what was mixed of these, 25 over what the eighth began with, 27
 # over seven tenths of the eighth, on clips of eight frames, which reach as far back as a memory does (README.md), 7.5 over half of it,
 # and 20 over the ninth; over half of the tenth it was what it had been, and over three quarters of the eleventh it got 19, of which half is
-# shipped over half of that leg; over half of the twelfth 12 more, and over half of the thirteenth 12, of which half is shipped each time (README.md).
+# shipped over half of that leg; over half of the twelfth 12 more, over half of the thirteenth 12, of which half is
+# shipped each time, and over three quarters of the fourteenth 12 (README.md).
 memory_from image memory-first 256 6 4 26 1e-3
 memory_from memory-first memory-second 384 4 5 17 4e-4 --seed 20261122
 memory_from memory-second memory-third 384 4 5 23 6e-4 --seed 20261125
@@ -84,6 +88,6 @@ mix memory-tenth memory-eleventh 0.5 memory-mixed
 memory_from memory-mixed memory-twelfth 384 3 8 12 6e-4 --seed 20261218
 mix memory-mixed memory-twelfth 0.5 memory-again
 memory_from memory-again memory-thirteenth 384 3 8 12 6e-4 --seed 20261220
-mix memory-again memory-thirteenth 0.5 memory
-cp "$OUT/memory-thirteenth/log.jsonl" "$OUT/memory"
-"$PYTHON" training/nano/export.py "$OUT/memory"
+mix memory-again memory-thirteenth 0.5 memory-then
+memory_from memory-then memory-fourteenth 480 3 8 12 6e-4 --seed 20261222
+"$PYTHON" training/nano/export.py "$OUT/memory-fourteenth"

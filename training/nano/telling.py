@@ -14,20 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from photos import Photo, told_below
-
-STRIDE = 16
-"""Pixels of a cell of the embedding."""
+from pointcut.nets.layers import cells_across
+from pointcut.nets.sam2 import NANO
 
 TOLD = 256
 """Channels of the teacher's embedding."""
 
 
 def told_of(scene: Photo) -> np.ndarray:
-    """The teacher's embedding at every 16th place of a square scene: (C, S/16, S/16) float32, zeros where nothing is told."""
-    side = scene.labels.shape[0] // STRIDE
+    """The teacher's embedding in the middle of each cell of a square scene: (C, h, w) float32, zeros where nothing is told."""
+    side = cells_across(scene.labels.shape[0], NANO.stride)
     if scene.told is None or scene.places is None:
         return np.zeros((TOLD, side, side), np.float32)
-    places = torch.from_numpy(scene.places[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE])[None]
+    middles = ((np.arange(side) + 0.5) * scene.labels.shape[0] / side).astype(int)
+    places = torch.from_numpy(scene.places[np.ix_(middles, middles)])[None]
     there = F.grid_sample(torch.from_numpy(scene.told.astype(np.float32))[None], 2 * places - 1, align_corners=False)[0]
     return (there * (places[0, ..., 0] >= 0)).numpy()
 

@@ -86,7 +86,7 @@ def follow(net: Sam2, clips: Clips, beginning: Beginning) -> Followed:
         course.append((true_ious(logits, target)[:, 0], present > 0, found[:, 0] > 0))
         # What follows is built on what was found, mistakes included, as it will be.
         logits = torch.where(found[..., None, None] > 0, logits, ABSENT)
-        bank.append(memory.remember(frame.embedding, at_full_size(logits, clips.images.shape[-1]).sigmoid(), found))
+        bank.append(memory.remember(frame.embedding, remembered(net, logits).sigmoid(), found))
         pointers.append(memory.pointer(token[:, 0], found))
     return Followed(loss / len(course), *(torch.stack(part).detach() for part in zip(*course, strict=True)))
 
@@ -101,19 +101,20 @@ def frames_of(net: Sam2, clips: Clips) -> list[ImageFeatures]:
 
 
 def told(net: Sam2, frame: ImageFeatures, clips: Clips, beginning: Beginning) -> tuple[Tensor, Tensor, Tensor]:
-    """The first frame's mask (B, 1, S, S) as it is remembered, the object's token (B, 1, C), and a loss: what is pointed at is
-    there."""
-    mask = (clips.masks[:, 0] == 1).float()[:, None]
+    """The first frame's mask (B, 1, 16h, 16w) as it is remembered, the object's token (B, 1, C), and a loss: what is pointed at
+    is there."""
+    true = (clips.masks[:, 0] == 1).float()[:, None]
+    mask = (remembered(net, true) >= 0.5).float()
     if beginning.by == "mask":
         said = net.unprompted().repeated(len(mask))._replace(masks=net.remembering.mask_downsample(mask))
         _, _, token, _ = candidates(net, frame, said, [0])
         return mask, token, torch.zeros((), device=mask.device)
-    said = clicked(clips) if beginning.by == "click" else boxed(mask)
+    said = clicked(clips) if beginning.by == "click" else boxed(true)
     alone = net.unremembered(frame)
     logits, scores, token, at_first = candidates(net, alone, said, [1, 2, 3])
     logits, _ = best_of(logits, scores, token)
     logits, _, token, at_last = candidates(net, alone, said._replace(masks=net.limited(logits)), [0])
-    found = at_full_size(logits, mask.shape[-1]).sigmoid()
+    found = remembered(net, logits).sigmoid()
     return found if beginning.as_found else mask, token, 0.3 * (F.softplus(-at_first) + F.softplus(-at_last)).mean()
 
 
@@ -140,5 +141,6 @@ def best_of(logits: Tensor, scores: Tensor, tokens: Tensor) -> tuple[Tensor, Ten
     return logits[rows, best][:, None], tokens[rows, best][:, None]
 
 
-def at_full_size(logits: Tensor, side: int) -> Tensor:
-    return F.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
+def remembered(net: Sam2, masks: Tensor) -> Tensor:
+    """(B, 1, h, w) -> of the size in which masks are remembered."""
+    return F.interpolate(masks, (net.mask_size, net.mask_size), mode="bilinear", align_corners=False)

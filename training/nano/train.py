@@ -28,6 +28,7 @@ from batches import Batch, Batches, Mixture
 from interaction import interaction_loss
 from muon import MuonAndAdamW
 from pointcut.nets.convnet import ConvNet
+from pointcut.nets.layers import cells_across
 from pointcut.nets.processor import multiplies_bfloat16
 from pointcut.nets.sam2 import NANO, Sam2
 from pointcut.segment.devices import keep_freed_memory
@@ -207,7 +208,7 @@ def resize(net: Sam2, side: int) -> None:
     """The network holds nothing that depends on its input's size but two numbers."""
     for module in (net, net.prompt_encoder):
         module.input_size = side
-    net.prompt_encoder.side = side // 16
+    net.prompt_encoder.side = cells_across(side, net.config.stride)
 
 
 def spare_slow_kernels(net: Sam2) -> None:

@@ -45,7 +45,7 @@ def parse() -> argparse.Namespace:
         help="weights whose memory and head for presence to go on with, over an image network trained since",
     )
     parser.add_argument("--minutes", type=float, default=50)
-    parser.add_argument("--side", type=int, default=384)
+    parser.add_argument("--side", type=int, default=480)
     parser.add_argument("--clips", type=int, default=3)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--lr", type=float, default=6e-4)

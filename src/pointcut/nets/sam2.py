@@ -71,7 +71,8 @@ NANO = Sam2Config(
         single_among_three=True,
     ),
     memory=MemoryConfig(width=128, memory_width=32, attention_depth=2, mlp_width=512, looks_again=True),
-    input_size=512,
+    input_size=640,
+    stride=20,
     fuser_depth=4,
 )
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..errors import UnknownModel
 
-BUILT_IN = Path(__file__).parent / "nano-13.safetensors"
+BUILT_IN = Path(__file__).parent / "nano-14.safetensors"
 """The built-in model's weights, in the package."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
