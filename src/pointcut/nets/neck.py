@@ -78,10 +78,10 @@ class ImageEncoder(nn.Module):
         fine, middle, coarse = self.neck.join(self.trunk(pixels, [*merged, *self.neck.heads[len(merged) :]]))
         if self.stride != TRUNK_STRIDE:
             cells = cells_across(pixels.shape[-1], self.stride)
-            fine, middle, coarse = (with_side(x, n * cells) for x, n in ((fine, 4), (middle, 2), (coarse, 1)))
+            fine, middle, coarse = (brought_to(x, n * cells) for x, n in ((fine, 4), (middle, 2), (coarse, 1)))
         return fine, middle, self.fuser(coarse)
 
 
-def with_side(x: Tensor, side: int) -> Tensor:
+def brought_to(x: Tensor, side: int) -> Tensor:
     """(B, C, h, w) -> (B, C, side, side), bilinear."""
     return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
