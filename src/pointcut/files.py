@@ -57,6 +57,18 @@ def as_text(name: str) -> str:
 
 
 @contextmanager
+def writing(what: Path | str) -> Iterator[None]:
+    """Raises OutputError, which says that `what` cannot be written and why, in the place of an OSError. What is an OutputError
+    already, and so an OSError, too, tells of another file, and passes."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{what}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; on success it is renamed to `path`, on failure it is removed.
 
@@ -64,16 +76,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary: str | None = None
     try:
-        prefix = f".{path.name[:OF_NAME]}."
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=f".tmp{path.suffix}")
-        os.close(handle)
-        yield Path(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OutputError:  # of a file that was written meanwhile: an OSError, too
-        raise
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        with writing(path):
+            prefix = f".{path.name[:OF_NAME]}."
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=f".tmp{path.suffix}")
+            os.close(handle)
+            yield Path(temporary)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
     finally:
         if temporary is not None:
             with suppress(FileNotFoundError):

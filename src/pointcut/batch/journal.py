@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from ..errors import OutputError
-from ..files import make_folder, sweep
+from ..files import make_folder, sweep, writing
 
 NAME = "pointcut.batch.jsonl"
 EVERY = 50
@@ -65,17 +65,13 @@ class Journal:
 
     def _open(self) -> None:
         head = json.dumps(self.told) + "\n"
-        try:
+        with writing(self.path):
             if self.fresh or not self.path.is_file() or not self.path.stat().st_size:
                 self.path.write_text(head, encoding="utf-8")
             keep = self._survey(head)
             self._file = self.path.open("r+b")
             self._file.truncate(keep)
             self._file.seek(keep)
-        except OutputError:  # an OSError, too, which says what to do
-            raise
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from None
 
     def _survey(self, head: str) -> int:
         """Reads what is there; gives where the whole lines end. Raises OutputError for another job's journal."""

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from ..errors import InputError, OutputError
-from ..files import make_folder, replacing
+from ..errors import InputError
+from ..files import make_folder, replacing, writing
 from .entries import Entry, Hit, Where
 from .store import About, Store
 
@@ -114,17 +114,12 @@ class ExactStore(Store):
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Alone, up to date, and without what a killed process left. Raises OutputError."""
-        try:
-            with self._lock:
-                self._catch_up()
-                for path, length in zip(self._files(self._generation), (self._read, self._vector_bytes()), strict=True):
-                    with path.open("ab") as file:
-                        file.truncate(length)
-                yield
-        except OutputError:  # of one of its files: an OSError, too
-            raise
-        except OSError as error:
-            raise OutputError(f"{self.place}: cannot be written ({error.strerror or error})") from None
+        with writing(self.place), self._lock:
+            self._catch_up()
+            for path, length in zip(self._files(self._generation), (self._read, self._vector_bytes()), strict=True):
+                with path.open("ab") as file:
+                    file.truncate(length)
+            yield
 
     def _vector_bytes(self) -> int:
         return 4 * self.about.dimension * len(self._rows)

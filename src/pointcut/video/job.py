@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import OutputError
-from ..files import make_folder
+from ..files import make_folder, writing
 from ..images import open_mask
 from ..segments import Segments
 from .tracker import TrackedFrame, Tracker
@@ -159,16 +159,12 @@ def _write(path: Path, text: str, mode: str) -> None:
 
 
 def _opened(path: Path, mode: str = "a") -> Any:
-    try:
+    with writing(path):
         return path.open(mode)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _settle(file: Any) -> None:
     """Everything written so far survives a crash."""
-    try:
+    with writing(file.name):
         file.flush()
         os.fsync(file.fileno())
-    except OSError as error:
-        raise OutputError(f"{file.name}: cannot be written ({error.strerror})") from None
