@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .errors import InvalidPrompt
 from .images import MEAN, STD, Frame
-from .nets.decoder import upsample
+from .nets.layers import bilinear
 from .nets.promptable import Promptable
 from .nets.prompts import Prompts
 from .nets.running import Download, upload
@@ -78,7 +78,7 @@ def frame_to_square(image: np.ndarray, side: int, device: torch.device) -> Tenso
 
 def to_picture(logits: Tensor, frame: Frame) -> Tensor:
     """Low-resolution logits (N, K, h, w) -> logits of the picture's size (N, K, H, W)."""
-    return upsample(fitted(logits, frame), (frame.height, frame.width))
+    return bilinear(fitted(logits, frame), (frame.height, frame.width))
 
 
 class Axis(NamedTuple):
@@ -185,7 +185,7 @@ def fitted(logits: Tensor, frame: Frame) -> Tensor:
     if frame.fit == "squash":
         return logits
     height, width = frame.content
-    square = upsample(logits.reshape(-1, 1, *logits.shape[-2:]), (frame.side, frame.side))
+    square = bilinear(logits.reshape(-1, 1, *logits.shape[-2:]), (frame.side, frame.side))
     return square.reshape(*logits.shape[:-2], frame.side, frame.side)[..., :height, :width]
 
 

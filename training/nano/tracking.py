@@ -17,6 +17,7 @@ from interaction import candidates, normalised
 from losses import mask_losses, target_of, true_ious
 from pointcut.nets.decoder import ImageFeatures
 from pointcut.nets.following import ABSENT
+from pointcut.nets.layers import bilinear
 from pointcut.nets.prompts import FOREGROUND, Prompts
 from pointcut.nets.sam2 import Sam2
 
@@ -143,4 +144,4 @@ def best_of(logits: Tensor, scores: Tensor, tokens: Tensor) -> tuple[Tensor, Ten
 
 def remembered(net: Sam2, masks: Tensor) -> Tensor:
     """(B, 1, h, w) -> of the size in which masks are remembered."""
-    return F.interpolate(masks, (net.mask_size, net.mask_size), mode="bilinear", align_corners=False)
+    return bilinear(masks, (net.mask_size, net.mask_size))

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..nets.decoder import upsample
+from ..nets.layers import bilinear
 from ..nets.running import Download, upload
 from ..pixels import Axis, between, stretched
 from ..rle import tight_box
@@ -207,7 +207,7 @@ def _areas_on_a_gpu(masks: Enlarged, thresholds: Sequence[float]) -> np.ndarray:
     together = max(1, DRAWN_TOGETHER // math.prod(masks.size))
     areas = []
     for some in torch.split(masks.logits[:, None, :, :-1], together):
-        values = upsample(some, masks.size)
+        values = bilinear(some, masks.size)
         areas.append(torch.stack([(values > threshold).sum((1, 2, 3)) for threshold in thresholds]))
     return Download(torch.cat(areas, 1)).arrays()[0]
 

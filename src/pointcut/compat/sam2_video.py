@@ -22,8 +22,9 @@ from torch import Tensor
 
 from ..components import fill_small
 from ..errors import InputError
-from ..nets.decoder import ImageSide, upsample
+from ..nets.decoder import ImageSide
 from ..nets.following import ABSENT
+from ..nets.layers import bilinear
 from ..nets.promptable import Promptable
 from ..nets.prompts import BOTTOM_RIGHT, TOP_LEFT, Prompts
 from ..nets.running import as_tensor, upload
@@ -303,7 +304,7 @@ class SAM2VideoPredictor:
             return index, list(state["objects"]), self._at_video_size(state, masks)
 
     def _at_video_size(self, state: State, logits: Tensor) -> Tensor:
-        masks = upsample(logits, (state["video_height"], state["video_width"]))
+        masks = bilinear(logits, (state["video_height"], state["video_width"]))
         return without_overlap(masks) if self.non_overlap_masks else masks
 
 

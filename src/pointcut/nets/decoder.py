@@ -15,7 +15,6 @@ from math import isqrt
 from typing import NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import folding
@@ -373,8 +372,3 @@ def stability(logits: Tensor, offset: float) -> Tensor:
     inner = (logits > offset).flatten(-2).sum(-1)
     outer = (logits > -offset).flatten(-2).sum(-1)
     return torch.where(outer > 0, inner.float() / outer.float(), 1.0)
-
-
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, as the references do: (N, K, h, w) -> (N, K, H, W)."""
-    return F.interpolate(logits, size, mode="bilinear", align_corners=False)

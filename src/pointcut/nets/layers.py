@@ -292,3 +292,8 @@ def bake_convolutions(net: nn.Module) -> None:
 def cells_across(side: int, stride: int) -> int:
     """How many cells the embedding of a square of `side` pixels has, across and down."""
     return round(side / stride)
+
+
+def bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Brought to another size, as the references do: (N, K, h, w) -> (N, K, H, W)."""
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .convnet import ConvNet
 from .hiera import Hiera
-from .layers import Fuser, cells_across
+from .layers import Fuser, bilinear, cells_across
 
 TRUNK_STRIDE = 16
 """Pixels for each cell of the coarsest map that a trunk and its neck make."""
@@ -78,10 +78,5 @@ class ImageEncoder(nn.Module):
         fine, middle, coarse = self.neck.join(self.trunk(pixels, [*merged, *self.neck.heads[len(merged) :]]))
         if self.stride != TRUNK_STRIDE:
             cells = cells_across(pixels.shape[-1], self.stride)
-            fine, middle, coarse = (brought_to(x, n * cells) for x, n in ((fine, 4), (middle, 2), (coarse, 1)))
+            fine, middle, coarse = (bilinear(x, (n * cells, n * cells)) for x, n in ((fine, 4), (middle, 2), (coarse, 1)))
         return fine, middle, self.fuser(coarse)
-
-
-def brought_to(x: Tensor, side: int) -> Tensor:
-    """(B, C, h, w) -> (B, C, side, side), bilinear."""
-    return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)

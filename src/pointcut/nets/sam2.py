@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from .convnet import ConvNet, ConvNetConfig
-from .decoder import DecoderConfig, ImageFeatures, ImageSide, MaskDecoder, upsample
+from .decoder import DecoderConfig, ImageFeatures, ImageSide, MaskDecoder
 from .following import ABSENT, CompiledFollowing, Found
 from .hiera import Hiera, HieraConfig
-from .layers import Fuser
+from .layers import Fuser, bilinear
 from .memory import MASK_STRIDE, Memory, MemoryConfig, Recollection
-from .neck import FpnNeck, ImageEncoder
+from .neck import TRUNK_STRIDE, FpnNeck, ImageEncoder
 from .packing import keep, narrow, pack
 from .promptable import Promptable
 from .prompts import PADDING, PromptConfig, PromptEncoder, Prompts
@@ -35,7 +35,7 @@ class Sam2Config:
     memory: MemoryConfig | None = MemoryConfig()
     """None: a network for images only."""
     input_size: int = 1024
-    stride: int = 16
+    stride: int = TRUNK_STRIDE
     """Pixels of the square for each cell of the embedding. With more than the published models' 16 the image encoder sees
     finer than prompts are answered: its maps are brought to fewer cells, so that a larger square costs encoding alone."""
     fuser_depth: int = 0
@@ -160,7 +160,7 @@ class Sam2(Promptable):
 
         binary: whether a mask is remembered as 0 and 1 instead of as probabilities.
         """
-        mask = upsample(logits, (self.mask_size, self.mask_size))
+        mask = bilinear(logits, (self.mask_size, self.mask_size))
         mask = (mask > 0).float() if binary else mask.sigmoid()
         return self.remembering.remember(frame.features.embedding, mask, (present > 0).float())
 
