@@ -18,6 +18,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores already
 
 import torch
+from PIL import Image
+
+from films import write_film
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it, and all it starts
 
@@ -35,7 +38,14 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-ALONE = ("test_page", "test_server_library", "test_server_safety")
+ALONE = (
+    "test_page",
+    "test_page_places",
+    "test_server_access",
+    "test_server_fetch",
+    "test_server_library",
+    "test_server_safety",
+)
 """Files with browsers or deadlines: they run after the others, one test at a time."""
 
 LONGEST = (
@@ -44,6 +54,7 @@ LONGEST = (
     "test_goldens",
     "test_transformers",
     "test_video",
+    "test_track",
     "test_examples",
     "test_compat",
 )
@@ -101,3 +112,27 @@ def cat(nano):
 def noise() -> np.ndarray:
     """A small picture, 60 high and 80 wide."""
     return np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty frames of a ball that rolls."""
+    return write_film(tmp_path_factory.mktemp("film") / "ball.mp4", 30)
+
+
+@pytest.fixture(scope="session")
+def training_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sets in the layout of the recipe: four labelled pictures, and a texture."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for i in range(4):
+        labels = np.zeros((90, 120), np.uint8)
+        labels[10:50, 10 + 5 * i : 70] = 1
+        labels[60:80, 60:110] = 2
+        labels[:4] = 255
+        image = rng.integers(0, 90, (90, 120, 3), dtype=np.uint8) + (labels == 1)[..., None] * np.uint8(120)
+        for kind, picture in (("images", image), ("masks", labels)):
+            (root / "objects" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(root / "objects" / kind / f"{i}.png")
+    (root / "textures" / "images").mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(root / "textures" / "images" / "a.jpg")
+    return root

@@ -83,6 +83,11 @@ def serving(*options: str, config: str | None = None, setup: str = "", env: dict
         process.wait()
 
 
+def code(answer: httpx.Response) -> tuple[int, str]:
+    """Status and name of a refusal."""
+    return answer.status_code, answer.json()["code"]
+
+
 def until(condition: Any, seconds: float = 10.0) -> bool:
     """Whether a condition comes true in time."""
     end = time.monotonic() + seconds

@@ -1,19 +1,15 @@
-"""Who may ask, how much, how slowly: the guard, the listener, the lanes, and what is fetched from elsewhere."""
+"""How much may be asked, and how slowly: the guard, the listener, the lanes; and orderly ends."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -22,14 +18,11 @@ import pytest
 
 from pointcut.errors import InputError
 from pointcut.server.config import Limits, ServerConfig
-from pointcut.server.fetch import fetch, fetch_checked, public
-from pointcut.server.guard import without_port
-from pointcut.server.problems import Problem
 from pointcut.server.shelter import PREFIX, YOUNG
 
 from conftest import PHOTOS
 from films import write_film
-from serving import Served, serving, until
+from serving import Served, code, serving, until
 
 CAT = (PHOTOS / "cat.jpg").read_bytes()
 JSON = {"Content-Type": "application/json"}
@@ -66,10 +59,6 @@ def lives_on(small: Served) -> Iterator[None]:
     yield
     with small.http() as http:
         assert http.get("/readyz").status_code == 200
-
-
-def code(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 # Starting
@@ -311,330 +300,3 @@ def test_films_do_not_outlive_a_server(tmp_path: Path) -> None:
     assert other.exists()
     assert link.is_symlink()
     assert kept.exists()
-
-
-# Who
-
-
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[Served]:
-    with serving("--token", "first-secret", env={"POINTCUT_TOKEN": ""}) as server:
-        yield server
-
-
-PATHS = (
-    "/",
-    "/assets/main.js",
-    "/readyz",
-    "/metrics",
-    "/openapi.json",
-    "/v1/models",
-    "/v1/images/x/picture",
-    "/label-studio/health",
-    "/nowhere",
-)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Authorization": "Bearer wrong"},
-        {"Host": "a/?x="},
-        {"Cookie": "pointcut_session=x"},
-        {"Authorization": "Basic !!"},
-        {"Authorization": b"Basic \xe9"},
-    ],
-)
-def test_without_the_token(guarded: Served, headers: dict) -> None:
-    with guarded.http(headers=headers) as http:
-        assert http.get("/livez").status_code == 200
-        for path in PATHS:
-            assert http.get(path).status_code == 401, path
-        assert code(http.post("/v1/images", content=CAT)) == (401, "token_needed")
-
-
-def test_with_the_token(guarded: Served) -> None:
-    for headers in (
-        {"Authorization": "Bearer first-secret"},
-        {"Authorization": httpx.BasicAuth("me", "first-secret")._auth_header},
-    ):
-        with guarded.http(headers=headers) as http:
-            assert http.get("/v1/models").status_code == 200
-
-
-def test_a_browser_s_session(guarded: Served) -> None:
-    with guarded.http() as http:
-        assert "Token" in http.get("/").text
-        assert http.post("/login", files={"token": (None, "wrong-secret")}).status_code == 401
-        answer = http.post("/login", files={"token": (None, "first-secret")})
-        cookie = answer.headers["set-cookie"]
-        assert (answer.status_code, answer.headers["location"]) == (303, "/")
-        assert "HttpOnly" in cookie
-        assert "samesite=strict" in cookie.lower()
-        assert "first-secret" not in cookie
-        assert "Point at it" in http.get("/").text
-    with guarded.http(follow_redirects=True) as http:
-        assert "Point at it" in http.get("/?token=first-secret").text
-
-
-def test_another_owner_s_pictures() -> None:
-    with serving(config='tokens=("first-secret", "other-secret")') as server:
-        one, other = (server.http(headers={"Authorization": f"Bearer {token}"}) for token in ("first-secret", "other-secret"))
-        handle = one.post("/v1/images", content=CAT).json()["id"]
-        asked = {"points": [[220, 150]]}
-        assert one.post(f"/v1/images/{handle}/segment", json=asked).status_code == 200
-        assert code(other.post(f"/v1/images/{handle}/segment", json=asked)) == (404, "no_such_image")
-        assert code(other.delete(f"/v1/images/{handle}")) == (404, "no_such_image")
-        theirs = other.post("/v1/images", content=CAT).json()
-        assert theirs["id"] != handle
-        assert not theirs["cached"]
-
-
-@pytest.mark.parametrize(
-    "host", ["evil.test", "127.0.0.1.evil.test", "localhost@evil.test", "a/?x=", "", "localhost:80:80", "[::1]x"]
-)
-def test_other_names(small: Served, host: str) -> None:
-    answer = small.raw(f"GET /v1/models HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-    assert answer.split()[1] in (b"421", b"400")
-
-
-def test_names_without_ports() -> None:
-    assert [without_port(host) for host in ("localhost:7788", "[::1]:80", "[::1]", "a.b")] == [
-        "localhost",
-        "[::1]",
-        "[::1]",
-        "a.b",
-    ]
-
-
-@pytest.mark.parametrize("origin", ["null", "http://evil.test", "http://localhost.evil", "http://127.0.0.1:1", "https://"])
-def test_pages_of_others(small: Served, origin: str) -> None:
-    with small.http(headers={"Origin": origin, "Content-Type": "text/plain"}) as http:
-        answer = http.post("/v1/images", content=CAT)
-        assert code(answer) == (403, "wrong_origin")
-        assert "access-control-allow-origin" not in answer.headers
-    with small.http(headers={"Sec-Fetch-Site": "cross-site"}) as http:
-        assert code(http.post("/v1/images", content=CAT)) == (403, "wrong_origin")
-    with small.http(headers={"Origin": small.address.rstrip("/"), "Sec-Fetch-Site": "same-origin"}) as http:
-        assert http.post("/v1/images", content=CAT).status_code in (200, 201)
-
-
-# What is told
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/assets/../config.py",
-        "/assets/..%2fconfig.py",
-        "/assets/%2e%2e/config.py",
-        "/assets//etc/passwd",
-        "/assets/C:\\windows\\win.ini",
-        "/assets/main.js%00.css",
-        "/windows/win.ini",
-        "/assets/",
-        "/assets/__init__.py",
-    ],
-)
-def test_nothing_but_the_page_s_files(small: Served, path: str) -> None:
-    assert small.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()).split()[1] == b"404"
-
-
-def test_every_answer_says_what_a_browser_may_do(small: Served) -> None:
-    with small.http() as http:
-        for path in ("/", "/assets/main.js", "/v1/models", "/nowhere", "/livez"):
-            headers = http.get(path).headers
-            assert "default-src 'none'" in headers["content-security-policy"]
-            assert "unsafe" not in headers["content-security-policy"]
-            assert headers["x-content-type-options"] == "nosniff"
-            assert "server" not in headers
-        assert http.options("/v1/images", headers={"Access-Control-Request-Method": "POST"}).status_code == 405
-
-
-def test_no_route_takes_a_path_or_loads_a_model(small: Served) -> None:
-    with small.http() as http:
-        assert code(http.post("/v1/images?model=/etc/passwd", content=CAT)) == (422, "unknown_model")
-        assert code(http.post("/v1/images", content=b"/etc/passwd")) == (415, "unsupported_image")
-        routes = http.get("/openapi.json").json()["paths"]
-        parameters = {p["name"] for route in routes.values() for verb in route.values() for p in verb.get("parameters", [])}
-        assert parameters == {"model", "id", "number"}
-
-
-def test_what_nobody_foresaw_is_not_told() -> None:
-    setup = "from pointcut.segment.session import EncodedImage\n"
-    setup += "def broken(*_, **__): raise OSError('/secret/path')\nEncodedImage.segment = broken"
-    with serving(config="", setup=setup) as server, server.http() as http:
-        handle = http.post("/v1/images", content=CAT).json()["id"]
-        answer = http.post(f"/v1/images/{handle}/segment", json={"points": [[1, 1]]})
-        assert code(answer) == (500, "internal")
-        assert "secret" not in answer.text
-        assert http.get("/livez").status_code == 200
-
-
-# What is fetched
-
-
-@contextmanager
-def elsewhere(
-    answer: bytes, status: int = 200, headers: dict[str, str] | None = None, drip: float = 0
-) -> Iterator[tuple[str, list]]:
-    """A server on loopback, and what it was asked."""
-    seen: list = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append((self.path, dict(self.headers)))
-            self.send_response(status)
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            try:
-                for byte in answer if drip else [answer]:
-                    self.wfile.write(bytes([byte]) if isinstance(byte, int) else byte)
-                    time.sleep(drip)
-            except OSError:
-                pass
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def refusal(url: str, **options: object) -> tuple[int, str]:
-    with pytest.raises(Problem) as caught:
-        asyncio.run(fetch_checked(url, 1000, {}, "", **options))  # type: ignore[arg-type]
-    return caught.value.status, caught.value.code
-
-
-def test_addresses_are_not_fetched_by_default(small: Served) -> None:
-    with small.http() as http:
-        assert code(http.post("/v1/images", json={"url": "https://example.com/a.png"})) == (403, "url_fetch_disabled")
-
-
-@pytest.mark.parametrize(
-    "host",
-    [
-        "127.0.0.1",
-        "[::1]",
-        "[::ffff:127.0.0.1]",
-        "0",
-        "0x7f000001",
-        "2130706433",
-        "169.254.169.254",
-        "10.1.2.3",
-        "192.168.0.1",
-        "[fd00::1]",
-        "[64:ff9b::7f00:1]",
-        "[2002:7f00:1::]",
-        "localhost",
-        "0.0.0.0",
-        "100.64.0.1",
-        "224.0.0.1",
-    ],
-)
-def test_private_addresses(host: str) -> None:
-    status, name = refusal(f"http://{host}/x.png")
-    assert (status, name) in ((403, "url_refused"), (502, "url_failed"))
-    if name == "url_failed":
-        assert host in ("0", "0x7f000001", "2130706433", "[64:ff9b::7f00:1]")  # names that no resolver knows here
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://ok.example\\@127.0.0.1/",
-        "http://ok@127.0.0.1/",
-        "http://127.0.0.1#@ok.example/",
-        "file:///etc/passwd",
-        "ftp://ok.example/",
-        "gopher://ok.example",
-        "http:///x",
-        "//x",
-        "http://a b/",
-    ],
-)
-def test_addresses_that_two_parsers_read_differently(url: str) -> None:
-    assert refusal(url)[0] == 403
-
-
-def test_a_name_that_changes_its_mind() -> None:
-    """The address that was checked is the one that is connected to: the name is asked once."""
-    asked: list[str] = []
-
-    def resolver(host: str, _: int) -> list[str]:
-        asked.append(host)
-        return ["93.184.215.14"] if len(asked) > 1 else ["127.0.0.1"]
-
-    assert refusal("http://ok.example/", resolver=resolver) == (403, "url_refused")
-    assert refusal("http://ok.example/", resolver=lambda *_: ["93.184.215.14", "10.0.0.1"]) == (403, "url_refused")
-    with elsewhere(b"fine") as (address, seen):
-        port = httpx.URL(address).port
-        calls = []
-
-        def once(host: str, _: int) -> list[str]:
-            calls.append(host)
-            return ["127.0.0.1"] if len(calls) == 1 else ["192.0.2.1"]
-
-        name = f"http://studio.test:{port}"
-        assert asyncio.run(fetch_checked(f"{name}/a", 1000, {}, name, once)) == b"fine"
-        assert seen[0][1]["Host"] == f"studio.test:{port}"
-        assert calls == ["studio.test"]
-
-
-def test_redirects_are_checked_and_keep_no_secret() -> None:
-    with elsewhere(b"secret") as (inside, seen_inside):
-        with elsewhere(b"", 302, {"Location": f"{inside}/x"}) as (studio, seen):
-            with pytest.raises(Problem) as caught:
-                asyncio.run(fetch_checked(f"{studio}/a", 1000, {"Authorization": "Token t"}, studio))
-            assert caught.value.code == "url_refused"
-            assert seen[0][1]["Authorization"] == "Token t"
-        assert seen_inside == []
-    with elsewhere(b"", 302, {"Location": "/again"}) as (studio, seen):
-        with pytest.raises(Problem) as caught:
-            asyncio.run(fetch_checked(f"{studio}/a", 1000, {}, studio))
-        assert caught.value.code == "url_redirects"
-        assert len(seen) == 4
-
-
-def test_answers_of_others_are_bounded() -> None:
-    def told(studio: str) -> str:
-        with pytest.raises(Problem) as caught:
-            asyncio.run(fetch_checked(f"{studio}/a", 1000, {}, studio))
-        return caught.value.code
-
-    with elsewhere(b"x" * 2000) as (studio, _):
-        assert told(studio) == "body_too_large"
-    with elsewhere(b"x" * 2000, headers={"Content-Length": "10"}) as (studio, _):
-        assert len(asyncio.run(fetch_checked(f"{studio}/a", 1000, {}, studio))) == 10
-    with elsewhere(b"x" * 10, headers={"Content-Length": "500"}) as (studio, _):
-        assert told(studio) == "url_failed"
-    with elsewhere(b"x", headers={"Content-Encoding": "gzip"}) as (studio, _):
-        assert told(studio) == "url_failed"
-    with elsewhere(b"", 500) as (studio, _):
-        assert told(studio) == "url_failed"
-
-
-def test_a_dripping_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pointcut.server.fetch.WHOLE", 0.5)
-    with elsewhere(b"x" * 100, drip=0.05) as (studio, _), pytest.raises(Problem) as caught:
-        asyncio.run(fetch_checked(f"{studio}/a", 1000, {}, studio))
-    assert caught.value.code in ("url_slow", "url_failed")
-
-
-def test_allowed_addresses_must_be_public() -> None:
-    with elsewhere(CAT) as (address, seen):
-        with pytest.raises(Problem) as caught:
-            asyncio.run(fetch(f"{address}/cat.jpg", ServerConfig(urls=True)))
-        assert caught.value.code == "url_refused"
-        assert seen == []
-    assert public("93.184.215.14")
-    assert not public("::ffff:10.0.0.1")

@@ -16,8 +16,6 @@ from safetensors.torch import load_file, save_file
 
 import pointcut
 from batches import Batches, Mixture, inner_click, noisy_box
-from clips import ClipBatches
-from compare_memories import main as compare_memories
 from composites import Donors, blob, composite, cutout, in_the_light_of, random_view, warped
 from interaction import interaction_loss, moves_from, to_look_at
 from losses import Target, corrective_clicks, mask_losses, target_of, true_ious
@@ -31,39 +29,19 @@ from pointcut.weights import specs
 from stamps import is_photographed
 from stamps import main as copy_stamps
 from things import LEAST, SIDE, TWICE, boxes_of, labelled
-from tracking import Beginning, boxed, follow
 from train import GIVEN, Trainer, begin_with, resize
-from train_memory import TAUGHT, MemoryTrainer
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sets in the layout of the recipe: four labelled pictures, two textures."""
-    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for i in range(4):
-        labels = np.zeros((90, 120), np.uint8)
-        labels[10:50, 10 + 5 * i : 70] = 1
-        labels[60:80, 60:110] = 2
-        labels[:4] = 255
-        image = rng.integers(0, 90, (90, 120, 3), dtype=np.uint8) + (labels == 1)[..., None] * np.uint8(120)
-        for kind, picture in (("images", image), ("masks", labels)):
-            (root / "objects" / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(root / "objects" / kind / f"{i}.png")
-    (root / "textures" / "images").mkdir(parents=True)
-    Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(root / "textures" / "images" / "a.jpg")
-    return root
-
-
-def test_sets(data: Path) -> None:
-    sets = load_sets(data)
+def test_sets(training_sets: Path) -> None:
+    sets = load_sets(training_sets)
     assert {name: len(photos) for name, photos in sets.items()} == {"objects": 4, "textures": 1}
     assert objects_of(sets["objects"][0], 0.01) == [1, 2]
     with pytest.raises(SystemExit, match="no folder named 'images'"):
-        load_sets(data / "objects" / "masks")
+        load_sets(training_sets / "objects" / "masks")
 
 
-def test_sets_may_be_links(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "linked").symlink_to(data / "objects")
+def test_sets_may_be_links(training_sets: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(training_sets / "objects")
     (tmp_path / "taught" / "told").mkdir(parents=True)
     (tmp_path / "taught" / "told" / "a.npy").touch()
     (tmp_path / "elsewhere").symlink_to(tmp_path / "taught")
@@ -72,8 +50,8 @@ def test_sets_may_be_links(data: Path, tmp_path: Path) -> None:
     assert {name: len(photos) for name, photos in load_sets(tmp_path).items()} == {"linked": 4}
 
 
-def test_views_and_composites(data: Path) -> None:
-    sets, rng = load_sets(data), np.random.default_rng(1)
+def test_views_and_composites(training_sets: Path) -> None:
+    sets, rng = load_sets(training_sets), np.random.default_rng(1)
     donors = Donors(sets, (("objects", 1.0),))
     for _ in range(20):
         scene = random_view(sets["objects"][0], 64, rng, (0.2, 1.0))
@@ -106,14 +84,14 @@ def stamps(tmp_path: Path) -> Path:
 
 
 def test_stamps_that_are_photographs_of_one_thing(
-    stamps: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stamps: Path, training_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = [path.stem for path in sorted(stamps.rglob("*.png")) if is_photographed(path)]
     assert kept == ["newt"]
-    monkeypatch.setattr("sys.argv", ["stamps.py", str(stamps), "--out", str(tmp_path / "data" / "stamps")])
+    monkeypatch.setattr("sys.argv", ["stamps.py", str(stamps), "--out", str(tmp_path / "training_sets" / "stamps")])
     copy_stamps()
     assert "1 of 5 stamps are photographs" in capsys.readouterr().out
-    sets = load_sets(tmp_path / "data") | load_sets(data)
+    sets = load_sets(tmp_path / "training_sets") | load_sets(training_sets)
     (newt,) = sets["stamps"]
     assert newt.cut_out
     assert objects_of(newt, 0.01) == [1]
@@ -194,9 +172,9 @@ def test_second_looks_before_clicks() -> None:
     assert {quiet for _, quiet in patient} == set(range(4, 11))
 
 
-def test_a_late_click_teaches_all_of_the_network(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_click_teaches_all_of_the_network(training_sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interaction.moves_from", lambda _: (["first", "click", "click"], 2))
-    trainer = Trainer(arguments(data, tmp_path, 0.1, "adamw"))
+    trainer = Trainer(arguments(training_sets, tmp_path, 0.1, "adamw"))
     resize(trainer.net, 64)
     batch = next(iter(trainer.batches(trainer.phases[0])))
     with torch.autocast("cpu", torch.bfloat16):  # which keeps narrowed weights, those without a way back, too
@@ -215,8 +193,8 @@ def test_mostly_the_right_candidate_is_looked_at() -> None:
     assert (chosen == 2).float().mean() > 0.6
 
 
-def test_batches_are_seeded_and_prompts_lie_on_their_objects(data: Path) -> None:
-    first, again = (next(iter(Batches(data, 64, 2, 3, 7, Mixture()))) for _ in range(2))
+def test_batches_are_seeded_and_prompts_lie_on_their_objects(training_sets: Path) -> None:
+    first, again = (next(iter(Batches(training_sets, 64, 2, 3, 7, Mixture()))) for _ in range(2))
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.boxes, again.boxes)
     assert first.images.shape == (2, 3, 64, 64)
@@ -265,9 +243,9 @@ def test_corrective_clicks_fall_on_what_is_wrong() -> None:
         assert (share[i, y, x] > 0.5) != (logits[i, y, x] > 0)
 
 
-def arguments(data: Path, out: Path, minutes: float, optimiser: str) -> argparse.Namespace:
+def arguments(training_sets: Path, out: Path, minutes: float, optimiser: str) -> argparse.Namespace:
     return argparse.Namespace(
-        data=data,
+        data=training_sets,
         out=out,
         phase=[f"64:2:{minutes}"],
         objects=2,
@@ -335,8 +313,8 @@ def test_legs_are_mixed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path, optimiser: str) -> None:
-    trainer = Trainer(arguments(data, tmp_path, 0.1, optimiser))
+def test_a_run_learns_stops_and_goes_on(training_sets: Path, tmp_path: Path, optimiser: str) -> None:
+    trainer = Trainer(arguments(training_sets, tmp_path, 0.1, optimiser))
     batch = next(trainer.batches(trainer.phases[0]).__iter__())
     resize(trainer.net, 64)
 
@@ -353,7 +331,7 @@ def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path, optimiser: s
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows[0]["step"] == 20
 
-    resumed = Trainer(arguments(data, tmp_path, 0.1, optimiser))
+    resumed = Trainer(arguments(training_sets, tmp_path, 0.1, optimiser))
     assert resumed.step == 25
     for mine, theirs in zip(resumed.net.parameters(), trainer.net.parameters(), strict=True):
         assert torch.equal(mine, theirs)
@@ -363,86 +341,6 @@ def test_a_run_learns_stops_and_goes_on(data: Path, tmp_path: Path, optimiser: s
     model = pointcut.load(tmp_path / "nano.safetensors", device="cpu")
     assert model.name == "nano"
     assert len(model.encode(np.zeros((30, 40, 3), np.uint8)).segment(points=[(3, 3)])) == 3
-
-
-def test_clips_move_and_keep_their_object(data: Path) -> None:
-    clips = next(iter(ClipBatches(data, 64, clips=3, frames=4, seed=5)))
-    assert clips.images.shape == (3, 4, 3, 64, 64)
-    assert clips.masks.shape == (3, 4, 64, 64)
-    assert set(clips.masks.unique().tolist()) <= {0, 1, 255}
-    assert ((clips.masks == 1).flatten(2).sum(2)[:, 0] > 0).all()
-    for mask, (x, y) in zip(clips.masks[:, 0], clips.clicks.long().tolist(), strict=True):
-        assert mask[y, x] == 1
-    assert (clips.masks[:, 0] != clips.masks[:, -1]).any()
-
-
-def test_objects_leave_and_scenes_are_cut(data: Path) -> None:
-    """Nothing is ever away: every frame has its object. Always: many have none, but the first does."""
-    seen = {}
-    for share in (0.0, 1.0):
-        clips = next(iter(ClipBatches(data, 64, clips=12, frames=4, seed=5, away=share, cut=share)))
-        seen[share] = (clips.masks == 1).flatten(2).any(2)
-        assert seen[share][:, 0].all()
-    assert seen[0.0].all()
-    assert (~seen[1.0]).float().mean() > 0.2
-
-
-def test_boxes_of_masks() -> None:
-    masks = torch.zeros(2, 1, 16, 16)
-    masks[0, 0, 3:7, 5:12] = 1
-    masks[1, 0, :, 0] = 1
-    boxes = boxed(masks).boxes
-    assert boxes is not None
-    assert boxes.tolist() == [[5, 3, 12, 7], [0, 0, 1, 16]]
-
-
-def test_a_clip_s_beginning_may_be_long_ago() -> None:
-    rng = np.random.default_rng(0)
-    drawn = [Beginning.drawn(rng) for _ in range(400)]
-    assert 0.4 < sum(one.since == 0 for one in drawn) / 400 < 0.6
-    assert 45 < max(one.since for one in drawn) < 60
-    assert {one.apart for one in drawn} == {1, 2}
-    assert {one.by for one in drawn} == {"mask", "click", "box"}
-
-
-def test_memory_is_taught_over_a_frozen_network(data: Path, tmp_path: Path) -> None:
-    args = argparse.Namespace(
-        data=data, out=tmp_path, start_from=specs.BUILT_IN, memory_from=None, minutes=0.02, side=64, clips=2, frames=3,
-        lr=1e-3, seed=1, device="cpu", workers=0,
-    )  # fmt: skip
-    trainer = MemoryTrainer(args)
-    before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
-    clips = next(iter(ClipBatches(data, 64, 2, 3, seed=1)))
-    first = follow(trainer.net, clips, Beginning("click")).loss
-    for _ in range(6):
-        trainer.train_step(clips)
-    after = follow(trainer.net, clips, Beginning("click")).loss
-    assert after < first
-    changed = {name for name, value in trainer.net.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed
-    assert all(name.startswith(TAUGHT) for name in changed)
-    assert any(name.startswith("mask_decoder.pred_obj_score_head.") for name in changed)
-    trainer.save()
-    assert MemoryTrainer(args).step == 6
-    model = pointcut.load(tmp_path / "nano.safetensors", device="cpu")
-    tracker = model.track([np.zeros((30, 40, 3), np.uint8)] * 2)
-    tracker.prompt(0, 1, points=[(3, 3)])
-    assert len(list(tracker.run())) == 2
-
-
-def test_memories_are_compared_on_the_same_clips(
-    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    told = ["--data", str(data), "--side", "64", "--clips", "6", "--frames", "4"]
-    monkeypatch.setattr("sys.argv", ["compare_memories.py", *told, str(specs.BUILT_IN), str(specs.BUILT_IN)])
-    compare_memories()
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
-    assert [row[1] for row in rows] == ["mask", "click"] * 2
-    assert rows[:2] == rows[2:]
-    loss, likeness, denied, _ = (float(figure.strip(" |")) for figure in rows[0][2:])
-    assert loss > 0
-    assert 0 < likeness < 1
-    assert 0 <= denied <= 1
 
 
 def test_photo_is_what_is_seen() -> None:
