@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -278,3 +279,21 @@ def test_a_saved_picture_fits_machines_that_pack_weights_and_others() -> None:
     before = decoder_digest(net)
     net.settle(torch.float32)
     assert decoder_digest(net) == before
+
+
+def test_the_answer_to_a_box_goes_in_again(cat: pointcut.EncodedImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `previous` would; a click's candidates, and a box's, are looked at once."""
+    click, box, decoder = (220, 150), (30, 0, 370, 299), cat.net.mask_decoder
+
+    def asked() -> list[pointcut.Segments]:
+        asked_once = cat.segment(click), cat.segment(boxes=box, multimask=True)
+        return [cat.segment(boxes=box), cat.segment(click, boxes=box), *asked_once]
+
+    given = asked()
+    monkeypatch.setattr(decoder, "config", replace(decoder.config, box_again=False))
+    first = asked()
+    again = [cat.segment(boxes=box, previous=first[0]), cat.segment(click, boxes=box, previous=first[1]), *first[2:]]
+    for one, other in zip(given, again, strict=True):
+        np.testing.assert_array_equal(one.logits, other.logits)
+        np.testing.assert_array_equal(one.scores, other.scores)
+    assert (given[0].logits != first[0].logits).any()

@@ -139,6 +139,9 @@ class DecoderConfig:
     single_among_three: bool = False
     """Whether the mask for clear prompts takes the place of that candidate of an ambiguous one that is most like it, if it has
     the higher score; not in the published models."""
+    box_again: bool = False
+    """Whether the one answer to a box goes in again as a rough mask, with its prompt, before it is given; not in the published
+    models."""
 
 
 class MaskDecoder(nn.Module):

@@ -74,8 +74,12 @@ class Promptable(nn.Module, ABC):
         together = self.together(image, prompts)
         if prompts.rows > together:
             return Masks.joined([self.predict(image, some, multimask) for some in prompts.split(together)])
-        image, sparse = self.prompted(image, prompts)
-        return self.mask_decoder.masks(image, self.mask_decoder.decode(image, sparse), multimask)
+        asked, sparse = self.prompted(image, prompts)
+        masks = self.mask_decoder.masks(asked, self.mask_decoder.decode(asked, sparse), multimask)
+        first_look = prompts.masks is None and not multimask
+        if first_look and prompts.boxes is not None and self.mask_decoder.config.box_again:
+            return self.refine(image, prompts, masks)
+        return masks
 
     def refine(self, image: ImageSide, prompts: Prompts, masks: Masks) -> Masks:
         """Looks again: each mask (N, K) goes in as a rough one, with the prompt that it answers, and comes back as one."""

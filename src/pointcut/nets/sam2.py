@@ -69,6 +69,7 @@ NANO = Sam2Config(
         fuser_depth=2,
         border_depth=2,
         single_among_three=True,
+        box_again=True,
     ),
     memory=MemoryConfig(width=128, memory_width=32, attention_depth=2, mlp_width=512, looks_again=True),
     input_size=640,

@@ -155,7 +155,8 @@ class EncodedImage:
     ) -> Preview:
         """One object's best mask at low resolution, for hovering: nothing is enlarged.
 
-        Takes points, labels and a box of one object, as `segment` does. Raises InvalidPrompt.
+        Takes points, labels and a box of one object, as `segment` does; `nano` looks at it once, where `segment` looks at the
+        answer to a box again. Raises InvalidPrompt.
         """
         prompts = parse_prompts(points, labels, boxes, None, self.size)
         if len(prompts) != 1:
