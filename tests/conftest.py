@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from PIL import Image
 
 from films import write_film
+from serving import Served, serving
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it, and all it starts
 
@@ -136,3 +138,10 @@ def training_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "textures" / "images").mkdir(parents=True)
     Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(root / "textures" / "images" / "a.jpg")
     return root
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    """The server as it starts by default, with the built-in model."""
+    with serving() as server:
+        yield server

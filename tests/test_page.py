@@ -21,13 +21,7 @@ from pointcut.components import without_small_parts
 from browsing import Picture, answers_a_click, chromium, lit, opened, score, taken
 from conftest import PHOTOS, SHARED
 from films import write_film
-from serving import Served, serving, until
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving() as server:
-        yield server
+from serving import Served, until
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,6 @@ CAT = (PHOTOS / "cat.jpg").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def guarded() -> Iterator[Served]:
     with serving("--token", "first-secret", env={"POINTCUT_TOKEN": ""}) as server:
         yield server

@@ -17,13 +17,7 @@ from pointcut.server.fetch import fetch, fetch_checked, public
 from pointcut.server.problems import Problem
 
 from conftest import PHOTOS
-from serving import Served, code, serving
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving() as server:
-        yield server
+from serving import Served, code
 
 
 @contextmanager

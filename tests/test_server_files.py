@@ -24,15 +24,9 @@ from pointcut import rle
 import hostile
 from conftest import PHOTOS
 from films import write_film
-from serving import Served, serving
+from serving import Served
 
 CAT = (PHOTOS / "cat.jpg").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
