@@ -6,6 +6,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
+from av.video.stream import VideoStream
 
 SIZE = (96, 128)
 
@@ -22,11 +24,17 @@ def truth(frame: int) -> np.ndarray:
     return ball(frame)[..., 0] > 128
 
 
+def empty_stream(container: OutputContainer, codec: str = "libx264", rate: int = 10) -> VideoStream:
+    """Of the ball's size, in a file that is being written."""
+    stream = container.add_stream(codec, rate=rate)
+    stream.height, stream.width = SIZE
+    stream.pix_fmt = "yuv420p"
+    return stream
+
+
 def write_film(path: Path, frames: int, codec: str = "libx264", rate: int = 10) -> Path:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuv420p"
+        stream = empty_stream(container, codec, rate)
         if codec == "libx264":
             stream.options = {"g": "5"}
         for i in range(frames):

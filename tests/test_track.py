@@ -21,7 +21,7 @@ from pointcut.cli.main import app
 from pointcut.errors import InputError, OutputError
 from pointcut.video.frames import open_frames
 
-from films import SIZE, ball, truth, write_film
+from films import SIZE, ball, empty_stream, truth, write_film
 
 
 def track_command(film: Path, out: Path, *more: str) -> list[str]:
@@ -147,9 +147,7 @@ def test_wrong_calls(film: Path, tmp_path: Path) -> None:
 def test_variable_rate_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "v.mkv"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuv420p"
+        stream = empty_stream(container)
         stream.codec_context.time_base = Fraction(1, 1000)
         for i, pts in enumerate((0, 100, 700, 750)):
             frame = av.VideoFrame.from_ndarray(ball(i), format="rgb24")

@@ -27,7 +27,7 @@ from pointcut.video.frames import KEPT, natural, open_frames
 from pointcut.video.pipe import PipedFilm
 from scans import dicom
 
-from films import SIZE, ball, truth, write_film
+from films import SIZE, ball, empty_stream, truth, write_film
 
 
 def test_folders_are_read_in_natural_order(tmp_path: Path) -> None:
@@ -246,9 +246,7 @@ def test_rotation_is_honoured(tmp_path: Path) -> None:
     """What phones write: frames lie on their side, and the file says so."""
     path = tmp_path / "phone.mp4"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuv420p"
+        stream = empty_stream(container)
         container.mux(stream.encode(av.VideoFrame.from_ndarray(ball(0), format="rgb24")))
         container.mux(stream.encode())
     data = bytearray(path.read_bytes())
